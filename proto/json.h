@@ -16,7 +16,8 @@ struct json_value;
 
 enum json_error {
     JSON_OK,
-    JSON_MALFORMED, /* not RFC 8259: includes invalid UTF-8, lone surrogates, a BOM, trailing bytes */
+    JSON_MALFORMED, /* not RFC 8259: includes invalid UTF-8, lone surrogates, a BOM, trailing bytes
+                     */
     JSON_TOO_DEEP,  /* more than JSON_MAX_DEPTH containers inside each other */
     JSON_TOO_MANY,  /* more than JSON_MAX_VALUES values */
     JSON_NO_ROOM,   /* the arena's cap was reached */

@@ -1,9 +1,9 @@
 /* The compiler extensions this project uses; nothing else may use any. */
 #pragma once
 
-#define MUST_CHECK __attribute__((warn_unused_result))
+#define MUST_CHECK                      __attribute__((warn_unused_result))
 #define PRINTF_LIKE(fmt_arg, first_arg) __attribute__((format(printf, fmt_arg, first_arg)))
-#define NORETURN __attribute__((noreturn))
+#define NORETURN                        __attribute__((noreturn))
 
 /* Runs free_fn(&variable) when the variable goes out of scope. */
 #define AUTO(free_fn) __attribute__((cleanup(free_fn)))

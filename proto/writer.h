@@ -21,8 +21,8 @@ void writer_reset(struct writer *w); /* empties it, clears `failed`, keeps the m
 
 void writer_bytes(struct writer *w, struct span bytes);
 void writer_char(struct writer *w, char c);
-void writer_u64(struct writer *w, uint64_t value);  /* decimal */
-void writer_i64(struct writer *w, int64_t value);   /* decimal */
+void writer_u64(struct writer *w, uint64_t value);                 /* decimal */
+void writer_i64(struct writer *w, int64_t value);                  /* decimal */
 void writer_hex(struct writer *w, const uint8_t *bytes, size_t n); /* lower case */
 
 /* A quoted JSON string in Matrix canonical form: \b \t \n \f \r \" \\ and \u00xx (lower-case hex)
