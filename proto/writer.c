@@ -1,0 +1,124 @@
+#include "proto/writer.h"
+
+#include "proto/check.h"
+
+#include <stdlib.h>
+
+enum { FIRST_CAPACITY = 256 /* bytes */ };
+
+void writer_init(struct writer *w, size_t max_bytes)
+{
+    *w = (struct writer){.max = max_bytes};
+}
+
+void writer_fini(struct writer *w)
+{
+    free(w->data);
+    *w = (struct writer){0};
+}
+
+void writer_reset(struct writer *w)
+{
+    w->size = 0;
+    w->failed = false;
+}
+
+static bool make_room(struct writer *w, size_t more)
+{
+    if (w->failed || more > w->max - w->size) {
+        w->failed = true;
+        return false;
+    }
+    if (more <= w->capacity - w->size) {
+        return true;
+    }
+    size_t capacity = w->capacity == 0 ? FIRST_CAPACITY : w->capacity;
+    while (capacity < w->size + more) {
+        capacity = capacity > w->max / 2 ? w->max : capacity * 2;
+    }
+    w->data = realloc(w->data, capacity);
+    CHECK(w->data != NULL);
+    w->capacity = capacity;
+    return true;
+}
+
+void writer_bytes(struct writer *w, struct span bytes)
+{
+    if (bytes.size != 0 && make_room(w, bytes.size)) {
+        memcpy(w->data + w->size, bytes.data, bytes.size);
+        w->size += bytes.size;
+    }
+}
+
+void writer_char(struct writer *w, char c)
+{
+    writer_bytes(w, span_of(&c, 1));
+}
+
+void writer_u64(struct writer *w, uint64_t value)
+{
+    char digits[20]; /* of 2^64 - 1 */
+    size_t n = sizeof digits;
+
+    do {
+        digits[--n] = (char)('0' + value % 10);
+        value /= 10;
+    } while (value != 0);
+    writer_bytes(w, span_of(digits + n, sizeof digits - n));
+}
+
+void writer_i64(struct writer *w, int64_t value)
+{
+    if (value < 0) {
+        writer_char(w, '-');
+    }
+    writer_u64(w, value < 0 ? 0 - (uint64_t)value : (uint64_t)value);
+}
+
+static const char hex_digits[] = "0123456789abcdef";
+
+void writer_hex(struct writer *w, const uint8_t *bytes, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        writer_char(w, hex_digits[bytes[i] >> 4]);
+        writer_char(w, hex_digits[bytes[i] & 15]);
+    }
+}
+
+static void write_escape(struct writer *w, unsigned char c)
+{
+    static const char letters[0x20] = {
+        ['\b'] = 'b', ['\t'] = 't', ['\n'] = 'n', ['\f'] = 'f', ['\r'] = 'r'};
+    char letter = c < 0x20 ? letters[c] : (char)c;
+
+    writer_char(w, '\\');
+    if (letter != 0) {
+        writer_char(w, letter);
+        return;
+    }
+    writer_bytes(w, SPAN_LIT("u00"));
+    writer_hex(w, &c, 1);
+}
+
+void writer_json_string(struct writer *w, struct span utf8)
+{
+    size_t plain_from = 0;
+
+    writer_char(w, '"');
+    for (size_t i = 0; i < utf8.size; i++) {
+        unsigned char c = (unsigned char)utf8.data[i];
+        if (c >= 0x20 && c != '"' && c != '\\') {
+            continue;
+        }
+        writer_bytes(w, span_of(utf8.data + plain_from, i - plain_from));
+        write_escape(w, c);
+        plain_from = i + 1;
+    }
+    writer_bytes(w, span_skip(utf8, plain_from));
+    writer_char(w, '"');
+}
+
+struct span writer_span(const struct writer *w)
+{
+    return span_of(w->data, w->size);
+}
