@@ -1,0 +1,131 @@
+#include "cli.h"
+
+#include "proto/device_list_answer.h"
+#include "proto/json.h"
+#include "proto/writer.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    ANSWER_MAX = 64 << 20, /* bytes of a file given to `freshet hash` */
+    ARENA_MAX = 1 << 30,   /* bytes for the parsed answer */
+    LINE_MAX_BYTES = 1024, /* of one printed line */
+};
+
+static const char help[] =
+    "Usage: freshet COMMAND\n"
+    "\n"
+    "  hash FILE    print 'USER dlh1:...' for each user of a /user/devices or /keys/query answer;\n"
+    "               '-' reads standard input\n"
+    "  --help       print this\n"
+    "  --version    print the version\n";
+
+static int print_hash(const struct device_list_answer *answer, FILE *out, FILE *err)
+{
+    struct dlh hash;
+    struct dlh_sum sum;
+    struct writer line;
+
+    if (!device_list_answer_hash(&hash, &sum, answer)) {
+        fprintf(err, "freshet: %.*s has too many devices or too long an id for a hash\n",
+                (int)answer->user_id.size, answer->user_id.data);
+        return 1;
+    }
+    writer_init(&line, LINE_MAX_BYTES);
+    dlh_write(&line, &hash);
+    fprintf(out, "%.*s %.*s\n", (int)answer->user_id.size, answer->user_id.data, (int)line.size,
+            line.data);
+    writer_fini(&line);
+    return 0;
+}
+
+static int hash_answer(struct span text, struct arena *arena, FILE *out, FILE *err)
+{
+    const struct json_value *root = NULL;
+    struct device_list_answer one;
+    struct device_list_answer *many = &one;
+    uint32_t n = 1;
+    int status = 0;
+
+    if (json_parse(&root, arena, text) != JSON_OK) {
+        fprintf(err, "freshet: not JSON, or deeper than %d levels, or over %d values\n",
+                JSON_MAX_DEPTH, JSON_MAX_VALUES);
+        return 1;
+    }
+    if (!device_list_answer_decode(&one, arena, root) &&
+        !keys_query_answer_decode(&many, &n, arena, root)) {
+        fprintf(err, "freshet: neither a /user/devices nor a /keys/query answer\n");
+        return 1;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        status |= print_hash(&many[i], out, err);
+    }
+    return status;
+}
+
+/* The whole file, to be freed; NULL if it cannot be read or is larger than ANSWER_MAX. */
+static char *read_file(size_t *size, FILE *file)
+{
+    size_t capacity = 1 << 16;
+    char *text = malloc(capacity);
+
+    *size = 0;
+    while (text != NULL) {
+        *size += fread(text + *size, 1, capacity - *size, file);
+        if (*size < capacity) {
+            break;
+        }
+        capacity *= 2;
+        char *larger = capacity <= ANSWER_MAX ? realloc(text, capacity) : NULL;
+        if (larger == NULL) {
+            free(text);
+        }
+        text = larger;
+    }
+    if (text != NULL && ferror(file)) {
+        free(text);
+        return NULL;
+    }
+    return text;
+}
+
+static int hash_command(const char *path, FILE *out, FILE *err)
+{
+    FILE *file = strcmp(path, "-") == 0 ? stdin : fopen(path, "rbe");
+    size_t size = 0;
+    struct arena arena;
+    char *text = file == NULL ? NULL : read_file(&size, file);
+
+    if (file != NULL && file != stdin) {
+        fclose(file);
+    }
+    if (text == NULL) {
+        fprintf(err, "freshet: cannot read %s, or it is larger than 64 MiB\n", path);
+        return 1;
+    }
+    arena_init(&arena, ARENA_MAX);
+    int status = hash_answer(span_of(text, size), &arena, out, err);
+    arena_fini(&arena);
+    free(text);
+    return status;
+}
+
+int cli_run(int argc, const char *const *argv, FILE *out, FILE *err)
+{
+    const char *command = argc > 1 ? argv[1] : "";
+
+    if (argc == 3 && strcmp(command, "hash") == 0) {
+        return hash_command(argv[2], out, err);
+    }
+    if (argc == 2 && strcmp(command, "--help") == 0) {
+        fputs(help, out);
+        return 0;
+    }
+    if (argc == 2 && strcmp(command, "--version") == 0) {
+        fprintf(out, "freshet %s\n", FRESHET_VERSION);
+        return 0;
+    }
+    fputs(help, err);
+    return 2;
+}
