@@ -1,0 +1,212 @@
+"""Nothing forged reaches the homeserver; what cannot be checked does, unjudged."""
+import threading
+
+import pytest
+
+from harness import Answer, Homeserver, canonical, exchange, key_document, make_key, request_bytes, x_matrix
+
+SEND = "/_matrix/federation/v1/send/"
+
+
+def refused(router, homeserver, untouched, answer_of, status=401, errcode="M_UNAUTHORIZED"):
+    """answer_of() must be refused so, without a byte for the homeserver."""
+    with untouched(homeserver):
+        answer = answer_of()
+        assert (answer.status, answer.json()["errcode"]) == (status, errcode)
+        assert answer.json()["error"]
+
+
+def test_a_right_signature_passes(router, homeserver, origin):
+    assert origin.send(router, "a.example", origin.transaction()).status == 200
+    assert len(homeserver.sends) == 1 and len(origin.key_requests) == 1
+    router.wait_metric("freshet_key_fetches_total", result="ok")
+
+
+def altered(content):
+    return canonical({**content, "origin_server_ts": content["origin_server_ts"] + 1})
+
+
+FORGERIES = {
+    "an altered body": lambda o, c: {"body": altered(c)},
+    "another key": lambda o, c: {"key": make_key("a_origin")},
+    "a signature of zeros": lambda o, c: {"sig": "A" * 86},
+    "a signature for another path": lambda o, c: {
+        "authorization": x_matrix(o.key, o.name, "a.example", "PUT", SEND + "other", c)},
+    "a signature for another method": lambda o, c: {
+        "authorization": x_matrix(o.key, o.name, "a.example", "POST", SEND + "t", c)},
+    "a signature for another destination": lambda o, c: {
+        "authorization": x_matrix(o.key, o.name, "b.example", "PUT", SEND + "t", c, destination="a.example")},
+    "a signature without the content": lambda o, c: {
+        "authorization": x_matrix(o.key, o.name, "a.example", "PUT", SEND + "t")},
+    "a destination that is not hosted": lambda o, c: {
+        "authorization": x_matrix(o.key, o.name, "b.example", "PUT", SEND + "t", c)},
+    "no authorization": lambda o, c: {"authorization": ""},
+    "another scheme": lambda o, c: {"authorization": "Bearer abc"},
+    "an empty X-Matrix": lambda o, c: {"authorization": "X-Matrix "},
+    "no signature": lambda o, c: {"sig": None},
+    "no key": lambda o, c: {"authorization": x_matrix(o.key, o.name, "a.example", "PUT", SEND + "t", c).replace("key=", "kex=")},
+    "a signature that is not base64": lambda o, c: {"sig": "!!!"},
+    "a short signature": lambda o, c: {"sig": "AAAA"},
+    "an origin that is no server name": lambda o, c: {"origin": "exa mple"},
+}
+
+
+@pytest.mark.parametrize("name", FORGERIES)
+def test_a_forgery_is_refused(router, homeserver, origin, untouched, name):
+    content = origin.transaction()
+    refused(router, homeserver, untouched, lambda: origin.send(
+        router, "a.example", content, txn_id="t", **FORGERIES[name](origin, content)))
+
+
+def test_headers_of_different_origins_are_refused(router, homeserver, origin, untouched):
+    content = origin.transaction()
+    other = x_matrix(make_key("x"), "other.example", "a.example", "PUT", SEND + "t", content)
+    refused(router, homeserver, untouched, lambda: origin.send(
+        router, "a.example", content, txn_id="t", headers=[("Authorization", other)]))
+
+
+def test_one_right_signature_among_an_origins_headers_is_enough(router, homeserver, origin):
+    content = origin.transaction()
+    other = x_matrix(make_key("x"), origin.name, "a.example", "PUT", SEND + "t", content)
+    assert origin.send(router, "a.example", content, txn_id="t", headers=[("Authorization", other)]).status == 200
+    assert len(homeserver.sends) == 1
+
+
+def test_the_bodys_origin_must_be_the_senders(router, homeserver, origin, untouched):
+    content = origin.transaction(origin="other.example")
+    refused(router, homeserver, untouched, lambda: origin.send(router, "a.example", content), 403, "M_FORBIDDEN")
+
+
+def test_a_body_that_is_not_canonical_is_verified_in_its_canonical_form(router, homeserver, origin, untouched):
+    content = origin.transaction({"edu_type": "m.typing", "content": {"é": "\x01/"}})
+    keys = ["pdus", "origin_server_ts", "origin", "edus"]
+    body = b'{ ' + b' , '.join(b'"%s" : %s' % (key.encode(), canonical(content[key])) for key in keys) + b' }'
+    body = body.replace("é".encode(), b"\\u00e9").replace(b"/", b"\\/")
+    assert origin.send(router, "a.example", content, body=body).status == 200
+    assert homeserver.sends[-1].body == body
+    refused(router, homeserver, untouched, lambda: origin.send(
+        router, "a.example", content, body=body.replace(b"m.typing", b"m.typinh")))
+
+
+@pytest.mark.parametrize("target", [SEND, SEND + "a/", SEND + "%61%2Fb", SEND + "t?x=1", SEND[:-1]],
+                         ids=["no id", "a trailing slash", "an encoded id", "a query", "no id, no slash"])
+def test_every_way_to_write_the_transaction_path_is_checked(router, homeserver, origin, untouched, target):
+    content = origin.transaction()
+    with untouched(homeserver):
+        assert origin.send(router, "a.example", content, target=target, body=altered(content)).status in (401, 404)
+    if target not in (SEND[:-1],):
+        assert origin.send(router, "a.example", content, target=target).status == 200
+        assert homeserver.sends[-1].target == target.encode()
+
+
+def test_a_signed_request_outside_the_transaction_path_is_relayed(router, homeserver, origin):
+    homeserver.on("/_matrix/federation/v1/user/keys/query", Answer(200, b'{"device_keys":{}}'))
+    answer = origin.request(router, "a.example", "POST", "/_matrix/federation/v1/user/keys/query", {"device_keys": {}})
+    assert (answer.status, answer.body) == (200, b'{"device_keys":{}}')
+
+
+def test_without_a_key_the_homeserver_decides(router, homeserver, origin):
+    origin.stop()
+    content = origin.transaction()
+    assert origin.send(router, "a.example", content).status == 200
+    assert homeserver.sends[-1].body == canonical(content)
+    router.wait_metric("freshet_unjudged_total", reason="no_key")
+    homeserver.on(SEND, Answer(401, b'{"errcode":"M_UNAUTHORIZED","error":"no"}'))
+    assert origin.send(router, "a.example", content, body=altered(content)).status == 401
+    assert len(homeserver.sends) == 2
+
+
+def hang(origin):
+    return Answer(cut="hang")
+
+
+def of_another_name(origin):
+    return Answer(200, key_document("other.example", [origin.key]))
+
+
+def not_signed(origin):
+    document = key_document(origin.name, [origin.key])
+    document["signatures"] = {}
+    return Answer(200, document)
+
+
+def signed_by_another(origin):
+    document = key_document(origin.name, [origin.key])
+    document["signatures"] = key_document(origin.name, [make_key("a_origin")])["signatures"]
+    return Answer(200, document)
+
+
+def too_large(origin):
+    return Answer(200, b" " * 70000 + canonical(key_document(origin.name, [origin.key])))
+
+
+@pytest.mark.parametrize("document", [hang, of_another_name, not_signed, signed_by_another, too_large])
+def test_a_key_document_that_does_not_hold_is_no_key(router, homeserver, origin, document):
+    origin.on("/_matrix/key/", document(origin))
+    content = origin.transaction()
+    assert origin.send(router, "a.example", content).status == 200
+    assert origin.send(router, "a.example", content, body=altered(content)).status == 200
+    assert len(homeserver.sends) == 2
+    router.wait_metric("freshet_unjudged_total", at_least=2, reason="no_key")
+    assert len(origin.key_requests) == 1
+
+
+def test_a_key_is_fetched_once_for_many_at_once(router, homeserver, origin):
+    origin.on("/_matrix/key/", Answer(200, key_document(origin.name, [origin.key]), delay_s=0.5))
+    statuses = []
+    threads = [threading.Thread(target=lambda: statuses.append(origin.send(router, "a.example", origin.transaction()).status))
+               for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert statuses == [200] * 20 and len(origin.key_requests) == 1
+
+
+def test_an_unknown_key_id_is_looked_for_once_in_five_minutes(router, homeserver, origin):
+    assert origin.send(router, "a.example", origin.transaction()).status == 200
+    stranger = make_key("new")
+    for _ in range(3):
+        origin.send(router, "a.example", origin.transaction(), key=stranger)
+    assert len(origin.key_requests) <= 2
+
+
+def test_a_key_outlives_the_router(router, homeserver, origin, untouched):
+    content = origin.transaction()
+    assert origin.send(router, "a.example", content).status == 200
+    origin.stop()
+    router.kill9()
+    router.start()
+    refused(router, homeserver, untouched, lambda: origin.send(router, "a.example", content, body=altered(content)))
+    assert origin.send(router, "a.example", content).status == 200
+    assert router.metric("freshet_unjudged_total") == 0
+
+
+def test_an_address_that_is_not_allowed_is_not_dialled(start_router, ca, homeserver, origin):
+    router = start_router(federation_client={"ca_file": str(ca.file)})
+    assert origin.send(router, "a.example", origin.transaction()).status == 200
+    router.wait_metric("freshet_unjudged_total", reason="no_key")
+    assert origin.n_connections == 0
+
+
+def test_a_certificate_of_nobody_known_is_not_believed(start_router, homeserver, origin):
+    router = start_router(federation_client={"allow_addresses": ["127.0.0.0/8"]})
+    assert origin.send(router, "a.example", origin.transaction()).status == 200
+    router.wait_metric("freshet_unjudged_total", reason="no_key")
+    assert origin.key_requests == []
+
+
+def test_a_hosted_servers_key_comes_from_its_own_upstream(start_router, homeserver, untouched):
+    other = Homeserver("b.example")
+    router = start_router([homeserver, other])
+    content = {"origin": "b.example", "origin_server_ts": 1, "pdus": []}
+
+    def send(key):
+        authorization = x_matrix(key, "b.example", "a.example", "PUT", SEND + "t", content)
+        return exchange(router.federation, request_bytes(
+            "PUT", SEND + "t", [("Host", "a.example"), ("Authorization", authorization)], canonical(content)))
+    assert send(other.key).status == 200
+    assert send(other.router_key).status == 200
+    refused(router, homeserver, untouched, lambda: send(make_key("a_hs")))
+    assert len(other.of("/_matrix/key/")) >= 1
+    other.stop()
