@@ -109,7 +109,7 @@ void *arena_realloc(struct arena *arena, void *old, size_t old_size, size_t size
         return old;
     }
     void *out = arena_alloc(arena, size);
-    if (out != NULL && old_size != 0) {
+    if (out != NULL && old != NULL) {
         memcpy(out, old, old_size);
     }
     return out;

@@ -34,36 +34,41 @@ static void decode_device(struct device_entry *out, struct span device_id,
                   decode_key(out->ed25519, keys, SPAN_LIT("ed25519:"), device_id);
 }
 
+struct device_ref {
+    const struct device_entry *entry;
+};
+
+/* By id; entries of one id in the answer's order. */
 static int compare_ids(const void *a, const void *b)
 {
-    const struct device_entry *const *left = a;
-    const struct device_entry *const *right = b;
-    int order = span_compare((*left)->device_id, (*right)->device_id);
+    const struct device_ref *left = a;
+    const struct device_ref *right = b;
+    int order = span_compare(left->entry->device_id, right->entry->device_id);
 
-    return order != 0 ? order : (*left > *right) - (*left < *right);
+    return order != 0 ? order : (left->entry > right->entry) - (left->entry < right->entry);
 }
 
 /* Of several entries of one id only the last counts, and only it stays. */
 static bool drop_repeated(struct device_list_answer *answer, struct arena *arena)
 {
-    struct device_entry **sorted = arena_alloc(arena, answer->n_devices * sizeof *sorted);
-    struct device_entry *kept = arena_alloc(arena, answer->n_devices * sizeof *kept);
+    uint32_t n = answer->n_devices;
+    struct device_ref *sorted = arena_calloc(arena, n, sizeof *sorted);
+    struct device_entry *kept = arena_calloc(arena, n, sizeof *kept);
     uint32_t n_kept = 0;
 
     if (sorted == NULL || kept == NULL) {
         return false;
     }
-    for (uint32_t i = 0; i < answer->n_devices; i++) {
-        sorted[i] = &answer->devices[i];
+    for (uint32_t i = 0; i < n; i++) {
+        sorted[i].entry = &answer->devices[i];
     }
-    if (answer->n_devices > 1) {
-        qsort(sorted, answer->n_devices, sizeof(struct device_entry *), compare_ids);
+    if (n > 1) {
+        qsort(sorted, n, sizeof *sorted, compare_ids);
     }
-    for (uint32_t i = 0; i < answer->n_devices; i++) {
-        bool is_last = i + 1 == answer->n_devices ||
-                       !span_equal(sorted[i]->device_id, sorted[i + 1]->device_id);
-        if (is_last) {
-            kept[n_kept++] = *sorted[i];
+    for (uint32_t i = 0; i < n; i++) {
+        const struct device_entry *entry = sorted[i].entry;
+        if (i + 1 == n || !span_equal(entry->device_id, sorted[i + 1].entry->device_id)) {
+            kept[n_kept++] = *entry;
         }
     }
     answer->devices = kept;

@@ -7,8 +7,8 @@
 #include <yyjson.h>
 
 enum { INTEGER_DIGITS_MAX = 16 /* of 2^53 - 1 */ };
-static const int64_t INTEGER_MAX =
-    (INT64_C(1) << 53) - 1; /* Matrix specification, canonical JSON */
+/* Source: Matrix specification, appendices, "Canonical JSON". */
+static const int64_t integer_max = (INT64_C(1) << 53) - 1;
 
 static yyjson_val *val_of(const struct json_value *value)
 {
@@ -159,7 +159,7 @@ bool json_integer(int64_t *out, const struct json_value *value)
         }
         magnitude = magnitude * 10 + (digits.data[i] - '0');
     }
-    if (magnitude > INTEGER_MAX || (is_negative && magnitude == 0)) {
+    if (magnitude > integer_max || (is_negative && magnitude == 0)) {
         return false;
     }
     *out = is_negative ? -magnitude : magnitude;

@@ -85,15 +85,15 @@ void writer_hex(struct writer *w, const uint8_t *bytes, size_t n)
     }
 }
 
+/* Only for controls, quotes and backslashes. */
 static void write_escape(struct writer *w, unsigned char c)
 {
-    static const char letters[0x20] = {
-        ['\b'] = 'b', ['\t'] = 't', ['\n'] = 'n', ['\f'] = 'f', ['\r'] = 'r'};
-    char letter = c < 0x20 ? letters[c] : (char)c;
+    static const char letters[] = {['\b'] = 'b', ['\t'] = 't', ['\n'] = 'n', ['\f'] = 'f',
+                                   ['\r'] = 'r', ['"'] = '"',  ['\\'] = '\\'};
 
     writer_char(w, '\\');
-    if (letter != 0) {
-        writer_char(w, letter);
+    if (letters[c] != 0) {
+        writer_char(w, letters[c]);
         return;
     }
     writer_bytes(w, SPAN_LIT("u00"));

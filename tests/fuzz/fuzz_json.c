@@ -9,6 +9,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { ARENA_CAP = 1 << 20 /* bytes */ };
 
+static void visit(struct span name, const struct json_value *value, struct writer *w)
+{
+    writer_json_string(w, json_is_string(value) ? json_string(value) : name);
+    CHECK(json_type(value) != JSON_NUMBER || json_number_token(value).size > 0);
+}
+
+static size_t one_deeper(size_t depth)
+{
+    CHECK(depth < JSON_MAX_DEPTH);
+    return depth + 1;
+}
+
 /* Visits every value without recursion; returns how many there are. */
 static size_t walk(const struct json_value *root, struct writer *w)
 {
@@ -25,11 +37,10 @@ static size_t walk(const struct json_value *root, struct writer *w)
             continue;
         }
         n_values += stack[depth - 1].is_object ? 2 : 1;
-        writer_json_string(w, json_is_string(value) ? json_string(value) : name);
-        CHECK(json_type(value) != JSON_NUMBER || json_number_token(value).size > 0);
+        visit(name, value, w);
         if (json_size(value) > 0) {
-            CHECK(depth <= JSON_MAX_DEPTH);
-            stack[depth++] = json_iterate(value);
+            stack[depth] = json_iterate(value);
+            depth = one_deeper(depth);
         }
     }
     return n_values;

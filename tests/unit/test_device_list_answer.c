@@ -81,7 +81,7 @@ static void every_answer_is_hashed_as_the_row_says(void **state)
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         int status = hash(rows[i].text, printed, sizeof printed);
         if (status != rows[i].status ||
-            strncmp(printed, rows[i].printed, strlen(rows[i].printed))) {
+            strncmp(printed, rows[i].printed, strlen(rows[i].printed)) != 0) {
             fail_msg("row failed: %s, status %d, printed %s", rows[i].name, status, printed);
         }
     }
