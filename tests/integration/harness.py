@@ -593,7 +593,7 @@ class Router:
             config["federation_client"]["ca_file"] = str(ca.file)
         for homeserver in self.homeservers:
             settings = {"name": homeserver.name, "upstreams": [homeserver.url]}
-            if server_settings.get("signing", True):
+            if "signing" not in server_settings:
                 key_file = self.directory / f"{homeserver.name.replace(':', '_')}.signing.key"
                 key_file.write_text(key_file_line(homeserver.router_key) + "\n", encoding="ascii")
                 key_file.chmod(0o600)
