@@ -16,7 +16,12 @@
 #define KEYS                                                                                       \
     "{\"keys\":{\"curve25519:AAAAAAAAAA\":\"" CURVE "\",\"ed25519:AAAAAAAAAA\":\"" ED "\"}}"
 #define DEVICE "{\"device_id\":\"AAAAAAAAAA\",\"keys\":" KEYS "}"
-/* The vectors "one device" and "empty list". */
+#define OTHER                                                                                      \
+    "{\"device_id\":\"BBBBBBBBBB\",\"keys\":{\"keys\":{"                                           \
+    "\"curve25519:BBBBBBBBBB\":\"BwIBDvi0US9DpA+H7qPdfPTtSTfeg2PqjJEHoFyiDaQ\","                   \
+    "\"ed25519:BBBBBBBBBB\":\"3uL3qLZOnRDX34HGSoKfuo5UhjEVCC3L8E1jOiCfvDQ\"}}}"
+/* The vectors "two devices", "one device" and "empty list". */
+#define TWO   "@alice:a.example dlh1:c2f39cfe6d860b761906c1e373cb683c\n"
 #define ONE   "@alice:a.example dlh1:69c171c09bdd8e700c7b824315290fdd\n"
 #define EMPTY "@alice:a.example dlh1:df9f509a924bae6a78095ed37895106c\n"
 
@@ -30,6 +35,10 @@ struct row {
 static const struct row rows[] = {
     {"one device", "{\"user_id\":\"@alice:a.example\",\"stream_id\":5,\"devices\":[" DEVICE "]}", 0,
      ONE},
+    {"two devices, in no order",
+     "{\"user_id\":\"@alice:a.example\",\"devices\":[" OTHER "," DEVICE "]}", 0, TWO},
+    {"a device that is listed twice around another",
+     "{\"user_id\":\"@alice:a.example\",\"devices\":[" DEVICE "," OTHER "," DEVICE "]}", 0, TWO},
     {"a device that is listed twice",
      "{\"user_id\":\"@alice:a.example\",\"devices\":[" DEVICE "," DEVICE "]}", 0, ONE},
     {"a device whose last entry has no keys",
