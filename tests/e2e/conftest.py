@@ -15,8 +15,8 @@ def ca(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def synapse(tmp_path_factory):
-    server = Synapse(tmp_path_factory.mktemp("synapse"))
+def synapse(tmp_path_factory, ca):
+    server = Synapse(tmp_path_factory.mktemp("synapse"), ca)
     try:
         yield server.start()
     finally:

@@ -45,12 +45,17 @@ def free_port():
 
 
 class Synapse:
-    """A monolith on SQLite that federates by itself; one cleartext listener for clients and federation."""
+    """A monolith on SQLite that federates by itself; one cleartext listener for clients and federation.
 
-    def __init__(self, directory, name="a.example"):
+    It must reach its own name: of its two keys it knows only the first by itself and fetches the second
+    from its own key document, as a stranger would. So there is a TLS listener under its name as well.
+    """
+
+    def __init__(self, directory, ca):
         self.directory = pathlib.Path(directory)
-        self.name = name
-        self.port = free_port()
+        self.port, self._tls_port = free_port(), free_port()
+        self.name = f"localhost:{self._tls_port}"
+        self._chain, self._chain_key = ca.issue("localhost")
         self.address = ("127.0.0.1", self.port)
         self.key = make_key("a_hs")
         self.router_key = make_key("router")
@@ -76,7 +81,10 @@ class Synapse:
             "media_store_path": str(self.directory / "media"), "pid_file": str(self.directory / "hs.pid"),
             "database": {"name": "sqlite3", "args": {"database": str(self.directory / "hs.db")}},
             "listeners": [{"port": self.port, "type": "http", "tls": False, "bind_addresses": ["127.0.0.1"],
-                           "x_forwarded": True, "resources": [{"names": ["client", "federation"], "compress": False}]}],
+                           "x_forwarded": True, "resources": [{"names": ["client", "federation"], "compress": False}]},
+                          {"port": self._tls_port, "type": "http", "tls": True, "bind_addresses": ["127.0.0.1"],
+                           "resources": [{"names": ["federation"], "compress": False}]}],
+            "tls_certificate_path": self._chain, "tls_private_key_path": self._chain_key,
             "trusted_key_servers": [], "federation_verify_certificates": False,
             # Not a white list: Synapse 1.163 does not heed that one for a server named by its address.
             "federation_ip_range_blacklist": [],

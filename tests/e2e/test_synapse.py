@@ -7,7 +7,6 @@ import pytest
 from harness import canonical, dlh1, to_device, x_matrix
 from synapse import Client
 
-NAME = "a.example"
 UNSEEN = "dlh1:" + "0123456789abcdef" * 2
 Direct = collections.namedtuple("Direct", "federation")
 
@@ -22,7 +21,7 @@ def has_text(text):
 
 
 def verdict(origin, router, client, claim):
-    answer = origin.send(router, NAME, origin.transaction(message(origin, client, "x", claim)))
+    answer = origin.send(router, client.synapse.name, origin.transaction(message(origin, client, "x", claim)))
     assert answer.status == 200, answer.body
     rows = answer.json()["io.freshet.verdicts"]
     assert [row["user_id"] for row in rows] == [client.user] and answer.json()["pdus"] == {}
@@ -31,7 +30,7 @@ def verdict(origin, router, client, claim):
 
 def test_the_simulated_server_and_synapse_understand_each_other_without_a_router(synapse, origin, alice):
     text = os.urandom(4).hex()
-    answer = origin.send(Direct(synapse.address), NAME, origin.transaction(message(origin, alice, text)))
+    answer = origin.send(Direct(synapse.address), synapse.name, origin.transaction(message(origin, alice, text)))
     assert (answer.status, answer.json()) == (200, {"pdus": {}})
     event = alice.wait_event(has_text(text))
     assert (event["sender"], event["type"]) == (origin.user, "org.example.test")
@@ -42,7 +41,7 @@ def test_the_simulated_server_and_synapse_understand_each_other_without_a_router
 
 def test_a_signed_transaction_reaches_sync(router, origin, alice):
     text = os.urandom(4).hex()
-    answer = origin.send(router, NAME, origin.transaction(message(origin, alice, text)))
+    answer = origin.send(router, alice.synapse.name, origin.transaction(message(origin, alice, text)))
     assert (answer.status, answer.json()) == (200, {"pdus": {}})
     event = alice.wait_event(has_text(text))
     assert (event["sender"], event["type"]) == (origin.user, "org.example.test")
@@ -81,32 +80,32 @@ def test_a_message_with_a_stale_claim_is_delivered_all_the_same(router, synapse,
     verdict(origin, router, alice, old)
     Client(synapse, alice.user)
     text = os.urandom(4).hex()
-    answer = origin.send(router, NAME, origin.transaction(message(origin, alice, text, old)))
+    answer = origin.send(router, alice.synapse.name, origin.transaction(message(origin, alice, text, old)))
     assert answer.json()["io.freshet.verdicts"][0]["verdict"] == "stale"
     alice.wait_event(has_text(text))
 
 
-def forged_signature(origin, content):
+def forged_signature(origin, content, name):
     return {"sig": "A" * 86}
 
 
-def wrong_destination(origin, content):
+def wrong_destination(origin, content, name):
     return {"authorization": x_matrix(origin.key, origin.name, "b.example", "PUT", "/_matrix/federation/v1/send/t", content)}
 
 
-def wrong_destination_hidden(origin, content):
+def wrong_destination_hidden(origin, content, name):
     return {"authorization": x_matrix(origin.key, origin.name, "b.example", "PUT", "/_matrix/federation/v1/send/t", content,
-                                      destination=NAME)}
+                                      destination=name)}
 
 
-def altered_body(origin, content):
+def altered_body(origin, content, name):
     return {"body": canonical(content).replace(b'"text":"x"', b'"text":"y"')}
 
 
 @pytest.mark.parametrize("forgery", [forged_signature, wrong_destination, wrong_destination_hidden, altered_body])
 def test_a_forgery_is_refused_and_not_a_byte_reaches_synapse(router, relay, origin, alice, forgery):
     content = origin.transaction(message(origin, alice, "x"))
-    answer = origin.send(router, NAME, content, txn_id="t", **forgery(origin, content))
+    answer = origin.send(router, alice.synapse.name, content, txn_id="t", **forgery(origin, content, alice.synapse.name))
     assert (answer.status, answer.json()["errcode"]) == (401, "M_UNAUTHORIZED")
     assert relay.n_bytes == 0
 
@@ -132,7 +131,7 @@ def test_odd_content_fares_as_it_does_without_a_router(router, synapse, origin, 
     for target, text in ((Direct(synapse.address), "direct"), (router, "routed")):
         edu = message(origin, alice, text)
         edu["content"]["messages"][alice.user][alice.device_id]["odd"] = odd
-        answer = origin.send(target, NAME, origin.transaction(edu))
+        answer = origin.send(target, synapse.name, origin.transaction(edu))
         assert answer.status == 200, (text, answer.body)
         assert alice.wait_event(has_text(text))["content"]["odd"] == odd
 
@@ -141,6 +140,6 @@ def test_the_same_transaction_twice_is_delivered_once(router, origin, alice):
     text = os.urandom(4).hex()
     content = origin.transaction(message(origin, alice, text))
     for _ in range(2):
-        assert origin.send(router, NAME, content, txn_id="twice").json()["pdus"] == {}
+        assert origin.send(router, alice.synapse.name, content, txn_id="twice").json()["pdus"] == {}
     alice.wait_event(has_text(text))
     assert not [event for event in alice.sync(500) if has_text(text)(event)]
