@@ -106,7 +106,7 @@ static const struct json_value *next_value(struct level *level, struct writer *o
 
 bool canonical_encode(struct writer *out, struct arena *arena, const struct json_value *value)
 {
-    struct level levels[JSON_MAX_DEPTH];
+    struct level levels[JSON_MAX_DEPTH] = {0};
     size_t depth = 0;
 
     while (true) {
@@ -138,6 +138,13 @@ static bool is_odd_number(const struct json_value *value)
     return span_equal(token, SPAN_LIT("-0"));
 }
 
+static size_t push(struct json_iter *levels, size_t depth, const struct json_value *container)
+{
+    CHECK(depth < JSON_MAX_DEPTH); /* json_parse lets nothing deeper through */
+    levels[depth] = json_iterate(container);
+    return depth + 1;
+}
+
 bool canonical_has_odd_number(const struct json_value *value)
 {
     struct json_iter levels[JSON_MAX_DEPTH];
@@ -153,8 +160,7 @@ bool canonical_has_odd_number(const struct json_value *value)
         } else if (is_odd_number(value)) {
             return true;
         } else if (json_size(value) > 0) {
-            CHECK(depth < JSON_MAX_DEPTH);
-            levels[depth++] = json_iterate(value);
+            depth = push(levels, depth, value);
         }
     }
     return false;
