@@ -1,4 +1,4 @@
-/* The command line: what `freshet COMMAND` does, except `serve`, which is main's. */
+/* The command line: what `freshet COMMAND` does. */
 #pragma once
 
 #include <stdio.h>
