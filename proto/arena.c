@@ -99,10 +99,13 @@ void *arena_realloc(struct arena *arena, void *old, size_t old_size, size_t size
     bool is_newest =
         old != NULL && block != NULL && (char *)old + had == payload(block) + block->used;
 
+    if (need < size) { /* so near to SIZE_MAX that padding it wraps around */
+        return NULL;
+    }
     if (old != NULL && need <= had) {
         return old;
     }
-    if (is_newest && need - had <= block->size - block->used && need >= size &&
+    if (is_newest && need - had <= block->size - block->used &&
         need - had <= arena->cap - arena->used) {
         block->used += need - had;
         arena->used += need - had;

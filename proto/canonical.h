@@ -4,6 +4,7 @@
 #include "proto/arena.h"
 #include "proto/json.h"
 #include "proto/own.h"
+#include "proto/span.h"
 #include "proto/writer.h"
 
 #include <stdbool.h>
@@ -19,3 +20,13 @@ MUST_CHECK bool canonical_encode(struct writer *out, struct arena *arena,
 /* True if the document has a number token that is not -?(0|[1-9][0-9]*), or is "-0": the signer
  * may have signed another spelling of it, so only the homeserver can tell. */
 bool canonical_has_odd_number(const struct json_value *value);
+
+enum canonical {
+    CANONICAL_YES,
+    CANONICAL_NO,       /* another spelling of a document, or no document at all */
+    CANONICAL_TOO_DEEP, /* more than JSON_MAX_DEPTH containers; what follows was not looked at */
+};
+
+/* Whether the text is already what canonical_encode would write, its names strictly ascending: then
+ * its own bytes are what was signed. One pass, no memory. The number of values is not bounded. */
+enum canonical canonical_check(struct span text);

@@ -71,6 +71,7 @@ bool user_id_parse(struct user_id *out, struct span text)
         return false;
     }
     size_t at = (size_t)(colon - text.data);
+    out->whole = text;
     out->localpart = span_of(text.data + 1, at - 1);
     out->server = span_skip(text, at + 1);
     return server_name_is_valid(out->server);

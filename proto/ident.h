@@ -14,6 +14,7 @@ enum { IDENT_MAX = 255 /* bytes; Matrix specification, appendices, "Common Ident
 bool server_name_is_valid(struct span name);
 
 struct user_id {
+    struct span whole;
     struct span localpart; /* without the '@'; any bytes but NUL and ':' (historical ids) */
     struct span server;
 };

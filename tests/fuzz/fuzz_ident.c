@@ -12,7 +12,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct span text = span_of(data, size);
 
     if (user_id_parse(&id, text)) {
-        CHECK(id.localpart.size + id.server.size + 2 == size);
+        CHECK(id.localpart.size + id.server.size + 2 == size && span_equal(id.whole, text));
         CHECK(server_name_is_valid(id.server));
     }
     CHECK(!server_name_is_valid(text) || size <= IDENT_MAX);

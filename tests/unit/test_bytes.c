@@ -41,6 +41,7 @@ static void the_newest_allocation_grows_in_place(void **state)
     assert_true(moved != first);
     assert_string_equal(moved, "0123456789abcde");
     assert_null(arena_realloc(&arena, moved, 128, 1 << 20));
+    assert_null(arena_realloc(&arena, moved, 128, SIZE_MAX - 1));
     arena_fini(&arena);
 }
 

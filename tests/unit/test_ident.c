@@ -75,6 +75,7 @@ static void user_ids_split_at_the_first_colon(void **state)
         }
     }
     assert_true(user_id_parse(&id, SPAN_LIT("@alice:[::1]:8448")));
+    assert_true(span_equal(id.whole, SPAN_LIT("@alice:[::1]:8448")));
     assert_true(span_equal(id.localpart, SPAN_LIT("alice")));
     assert_true(span_equal(id.server, SPAN_LIT("[::1]:8448")));
 }
