@@ -1,0 +1,122 @@
+#include "base/metrics.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+enum { TEXT_MAX = 1 << 20 /* bytes */, PROSE_MIN = 10 /* bytes */ };
+
+/* A terminated copy, for strstr. */
+static char *text_of(struct writer *w)
+{
+    writer_char(w, '\0');
+    assert_false(w->failed);
+    return w->data;
+}
+
+static bool is_name(const char *name)
+{
+    return name[strspn(name, "abcdefghijklmnopqrstuvwxyz_")] == '\0' && name[0] != '\0';
+}
+
+static void every_metric_has_prose_and_a_proper_name(void **state)
+{
+    (void)state;
+    for (size_t i = 0; metrics_row(i) != NULL; i++) {
+        const struct metrics_row *row = metrics_row(i);
+        size_t prose = strlen(row->prose);
+        if (prose < PROSE_MIN || row->prose[prose - 1] != '.' || !is_name(row->name)) {
+            print_error("row failed: %s\n", row->name);
+        }
+        assert_true(prose >= PROSE_MIN && row->prose[prose - 1] == '.');
+        assert_null(strpbrk(row->prose, "|\n\\"));
+        assert_true(is_name(row->name));
+        assert_true(strcmp(row->type, "counter") != 0 || strstr(row->name, "_total") != NULL);
+    }
+    assert_true(metrics_row(0) != NULL);
+}
+
+static void the_text_sums_the_threads(void **state)
+{
+    static struct metrics a;
+    static struct metrics b;
+    struct metrics *const threads[] = {&a, &b};
+    static const char *const want[] = {
+        "freshet_transactions_total 7\n",
+        "freshet_verdicts_total{verdict=\"stale\"} 3\n",
+        "freshet_verdicts_total{verdict=\"fresh\"} 0\n",
+        "freshet_refused_total{reason=\"not_json\"} 1\n",
+        "freshet_list_reads_total{result=\"budget\"} 2\n",
+        "freshet_connections 4\n",
+        "freshet_queue_bytes -1\n",
+        "# TYPE freshet_verdict_seconds histogram\n",
+        "freshet_verdict_seconds_bucket{le=\"0.000100000\"} 1\n",
+        "freshet_verdict_seconds_bucket{le=\"60.000000000\"} 2\n",
+        "freshet_verdict_seconds_bucket{le=\"+Inf\"} 3\n",
+        "freshet_verdict_seconds_sum 100.500075000\n",
+        "freshet_verdict_seconds_count 3\n",
+    };
+    struct writer w;
+
+    (void)state;
+    metrics_init(&a);
+    metrics_init(&b);
+    metrics_add(&a, COUNTER_transactions_total, 3);
+    metrics_add(&b, COUNTER_transactions_total, 4);
+    metrics_add_by(&b, COUNTER_BY_verdicts_total, 2, 3);
+    metrics_add_by(&a, COUNTER_BY_refused_total, REJECT_NOT_JSON, 1);
+    metrics_add_by(&a, COUNTER_BY_list_reads_total, FETCH_RESULT_BUDGET, 2);
+    metrics_gauge_set(&a, GAUGE_connections, 3);
+    metrics_gauge_add(&b, GAUGE_connections, 2);
+    metrics_gauge_add(&b, GAUGE_connections, -1);
+    metrics_gauge_set(&b, GAUGE_queue_bytes, -1);
+    metrics_observe(&a, HISTOGRAM_verdict_seconds, 0.000075);
+    metrics_observe(&b, HISTOGRAM_verdict_seconds, 0.5);
+    metrics_observe(&b, HISTOGRAM_verdict_seconds, 100.0);
+    writer_init(&w, TEXT_MAX);
+    metrics_write(&w, threads, 2);
+    const char *text = text_of(&w);
+    for (size_t i = 0; i < sizeof want / sizeof want[0]; i++) {
+        if (strstr(text, want[i]) == NULL) {
+            print_error("row failed: %s", want[i]);
+        }
+        assert_non_null(strstr(text, want[i]));
+    }
+    assert_null(strstr(text, "\"none\"} 0\nfreshet_refused"));
+    writer_fini(&w);
+}
+
+static void the_documentation_names_every_metric(void **state)
+{
+    struct writer w;
+
+    (void)state;
+    writer_init(&w, TEXT_MAX);
+    metrics_write_docs(&w);
+    const char *text = text_of(&w);
+    for (size_t i = 0; metrics_row(i) != NULL; i++) {
+        char row[128];
+        snprintf(row, sizeof row, "| `freshet_%s` | %s | ", metrics_row(i)->name,
+                 metrics_row(i)->type);
+        assert_non_null(strstr(text, row));
+        assert_non_null(strstr(text, metrics_row(i)->prose));
+    }
+    writer_fini(&w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_metric_has_prose_and_a_proper_name),
+        cmocka_unit_test(the_text_sums_the_threads),
+        cmocka_unit_test(the_documentation_names_every_metric),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
