@@ -1,5 +1,8 @@
 #include "cli.h"
 
+#include "base/metrics.h"
+#include "config.h"
+#include "config_check.h"
 #include "proto/device_list_answer.h"
 #include "proto/json.h"
 #include "proto/writer.h"
@@ -11,11 +14,16 @@ enum {
     ANSWER_MAX = 64 << 20, /* bytes of a file given to `freshet hash` */
     ARENA_MAX = 1 << 30,   /* bytes for the parsed answer */
     LINE_MAX_BYTES = 1024, /* of one printed line */
+    TEXT_MAX = 16 << 20,   /* bytes of other output */
 };
 
 static const char help[] =
     "Usage: freshet COMMAND\n"
     "\n"
+    "  check-config FILE\n"
+    "               say what is wrong with FILE, or what each hosted server gets and what not\n"
+    "  docs config, docs metrics\n"
+    "               print docs/config.md or docs/metrics.md\n"
     "  hash FILE    print 'USER dlh1:...' for each user of a /user/devices or /keys/query answer;\n"
     "               '-' reads standard input\n"
     "  --help       print this\n"
@@ -111,12 +119,47 @@ static int hash_command(const char *path, FILE *out, FILE *err)
     return status;
 }
 
+static int check_config_command(const char *path, FILE *out, FILE *err)
+{
+    AUTO(config_freep) struct config *config = NULL;
+    AUTO(writer_fini) struct writer text;
+    bool is_well = false;
+
+    writer_init(&text, TEXT_MAX);
+    bool is_read = config_load(&config, path, &text) == ERR_OK;
+    if (is_read) {
+        is_well = config_describe(&text, config);
+    }
+    fwrite(text.data, 1, text.size, is_read ? out : err);
+    return is_well ? 0 : 1;
+}
+
+static int docs_command(const char *what, FILE *out)
+{
+    AUTO(writer_fini) struct writer text;
+
+    writer_init(&text, TEXT_MAX);
+    if (strcmp(what, "config") == 0) {
+        config_write_docs(&text);
+    } else {
+        metrics_write_docs(&text);
+    }
+    return fwrite(text.data, 1, text.size, out) == text.size ? 0 : 1;
+}
+
 int cli_run(int argc, const char *const *argv, FILE *out, FILE *err)
 {
     const char *command = argc > 1 ? argv[1] : "";
 
     if (argc == 3 && strcmp(command, "hash") == 0) {
         return hash_command(argv[2], out, err);
+    }
+    if (argc == 3 && strcmp(command, "check-config") == 0) {
+        return check_config_command(argv[2], out, err);
+    }
+    if (argc == 3 && strcmp(command, "docs") == 0 &&
+        (strcmp(argv[2], "config") == 0 || strcmp(argv[2], "metrics") == 0)) {
+        return docs_command(argv[2], out);
     }
     if (argc == 2 && strcmp(command, "--help") == 0) {
         fputs(help, out);
