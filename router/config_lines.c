@@ -194,7 +194,11 @@ static void add_line(struct scan *s, const char *path, uint32_t line)
 /* False if the result was cut. */
 static bool join(char out[CONFIG_PATH_MAX], const char *base, const char *key)
 {
-    int n = snprintf(out, CONFIG_PATH_MAX, "%s%s%s", base, base[0] != '\0' ? "." : "", key);
+    /* By way of an array of its own: gcc takes the arrays of one frame for overlapping. */
+    char joined[CONFIG_PATH_MAX];
+    int n = snprintf(joined, sizeof joined, "%s%s%s", base, base[0] != '\0' ? "." : "", key);
+
+    memcpy(out, joined, (size_t)(n < CONFIG_PATH_MAX ? n : CONFIG_PATH_MAX - 1) + 1);
     return n < CONFIG_PATH_MAX;
 }
 
