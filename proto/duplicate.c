@@ -1,0 +1,59 @@
+#include "proto/duplicate.h"
+
+#include "proto/check.h"
+
+/* Whatever the order of the names. */
+static enum duplicate search(struct duplicate_scratch *scratch, const struct json_value *object)
+{
+    struct json_iter iter = json_iterate(object);
+    struct span name;
+    const struct json_value *value;
+
+    if (!span_index_reset(&scratch->names, scratch->arena, json_size(object))) {
+        return DUPLICATE_NO_ROOM;
+    }
+    for (uint32_t n = 0; json_next(&iter, &name, &value); n++) {
+        if (span_index_put(&scratch->names, name) != n) {
+            return DUPLICATE_FOUND;
+        }
+    }
+    return DUPLICATE_NONE;
+}
+
+enum duplicate duplicate_among(struct duplicate_scratch *scratch, const struct json_value *object)
+{
+    struct json_iter iter = json_iterate(object);
+    struct span last = {0};
+    struct span name;
+    const struct json_value *value;
+
+    if (!json_is_object(object)) {
+        return DUPLICATE_NONE;
+    }
+    for (size_t n = 0; json_next(&iter, &name, &value); n++) {
+        if (n > 0 && span_compare(last, name) >= 0) {
+            return search(scratch, object);
+        }
+        last = name;
+    }
+    return DUPLICATE_NONE;
+}
+
+enum duplicate duplicate_inside(struct duplicate_scratch *scratch, const struct json_value *value)
+{
+    struct json_iter levels[JSON_MAX_DEPTH];
+    enum duplicate found = duplicate_among(scratch, value);
+    size_t depth = 0;
+
+    levels[depth++] = json_iterate(value);
+    while (depth > 0 && found == DUPLICATE_NONE) {
+        if (!json_next(&levels[depth - 1], NULL, &value)) {
+            depth--;
+        } else if (json_size(value) > 0) {
+            CHECK(depth < JSON_MAX_DEPTH); /* json_parse lets nothing deeper through */
+            levels[depth++] = json_iterate(value);
+            found = duplicate_among(scratch, value);
+        }
+    }
+    return found;
+}
