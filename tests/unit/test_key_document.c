@@ -141,6 +141,24 @@ static void a_document_gives_its_parts(void **state)
     arena_fini(&arena);
 }
 
+/* tests/data/key_document.json was signed by python3-signedjson. */
+static void what_another_implementation_signed_is_accepted(void **state)
+{
+    struct arena arena;
+    struct key_document document;
+    char text[4096];
+
+    (void)state;
+    arena_init(&arena, ARENA_CAP);
+    FILE *file = fopen(TEST_DATA "/key_document.json", "rbe");
+    assert_non_null(file);
+    size_t size = fread(text, 1, sizeof text, file);
+    fclose(file);
+    assert_true(key_document_decode(&document, &arena, span_of(text, size), SPAN_LIT(NAME)));
+    assert_int_equal(document.n_keys, 1);
+    arena_fini(&arena);
+}
+
 static void any_byte_changed_breaks_the_signature_or_the_document(void **state)
 {
     struct arena arena;
@@ -168,6 +186,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_document_is_read_as_the_row_says),
         cmocka_unit_test(a_document_gives_its_parts),
+        cmocka_unit_test(what_another_implementation_signed_is_accepted),
         cmocka_unit_test(any_byte_changed_breaks_the_signature_or_the_document),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
