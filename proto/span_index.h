@@ -8,7 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { SPAN_INDEX_NONE = UINT32_MAX };
+enum { SPAN_INDEX_NONE = INT32_MAX };
 
 /* All zero is an index of no capacity. Borrows the names. */
 struct span_index {
