@@ -39,6 +39,13 @@ enum duplicate duplicate_among(struct duplicate_scratch *scratch, const struct j
     return DUPLICATE_NONE;
 }
 
+static size_t push(struct json_iter *levels, size_t depth, const struct json_value *container)
+{
+    CHECK(depth < JSON_MAX_DEPTH); /* json_parse lets nothing deeper through */
+    levels[depth] = json_iterate(container);
+    return depth + 1;
+}
+
 enum duplicate duplicate_inside(struct duplicate_scratch *scratch, const struct json_value *value)
 {
     struct json_iter levels[JSON_MAX_DEPTH];
@@ -50,8 +57,7 @@ enum duplicate duplicate_inside(struct duplicate_scratch *scratch, const struct 
         if (!json_next(&levels[depth - 1], NULL, &value)) {
             depth--;
         } else if (json_size(value) > 0) {
-            CHECK(depth < JSON_MAX_DEPTH); /* json_parse lets nothing deeper through */
-            levels[depth++] = json_iterate(value);
+            depth = push(levels, depth, value);
             found = duplicate_among(scratch, value);
         }
     }

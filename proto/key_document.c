@@ -114,7 +114,7 @@ static bool check_signature(const struct key_document *document, struct arena *a
     AUTO(writer_fini) struct writer message;
 
     /* No canonical form is longer than six times the text: an escape for each byte. */
-    writer_init(&message, 6 * KEY_DOCUMENT_SIZE_MAX);
+    writer_init(&message, (size_t)6 * KEY_DOCUMENT_SIZE_MAX);
     return write_signed(&message, arena, root) &&
            is_signed(document, signatures, writer_span(&message));
 }

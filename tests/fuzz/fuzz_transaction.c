@@ -36,22 +36,36 @@ static size_t judge(struct judgement *out, const struct batches *batches)
     return n;
 }
 
+/* The document, or NULL if it is JSON but over a limit. */
+static const struct json_value *parse(struct arena *arena, struct span text)
+{
+    const struct json_value *root = NULL;
+    enum json_error error = json_parse(&root, arena, text);
+
+    CHECK(error != JSON_MALFORMED);
+    return error == JSON_OK ? root : NULL;
+}
+
+static void check_members(const struct json_value *after, const struct json_value *before, size_t n)
+{
+    size_t n_rows = json_size(json_get(after, SPAN_LIT(NAME_VERDICTS)));
+
+    CHECK(json_size(after) == json_size(before) + 1);
+    CHECK(n_rows > 0 && n_rows <= n);
+}
+
 static void check_reply(struct arena *arena, const struct judgement *judgements, size_t n,
                         struct span body)
 {
-    const struct json_value *root = NULL;
-    const struct json_value *before = NULL;
     struct writer out;
 
     writer_init(&out, OUTPUT_MAX);
     if (reply_encode(&out, body, judgements, n)) {
-        CHECK(json_parse(&root, arena, writer_span(&out)) != JSON_MALFORMED);
-        CHECK(json_parse(&before, arena, body) != JSON_MALFORMED);
-    }
-    if (root != NULL && before != NULL) {
-        const struct json_value *rows = json_get(root, SPAN_LIT(NAME_VERDICTS));
-        CHECK(json_size(root) == json_size(before) + 1);
-        CHECK(json_size(rows) > 0 && json_size(rows) <= n);
+        const struct json_value *after = parse(arena, writer_span(&out));
+        const struct json_value *before = parse(arena, body);
+        if (after != NULL && before != NULL) {
+            check_members(after, before, n);
+        }
     }
     writer_fini(&out);
 }

@@ -36,8 +36,8 @@ static void check_again(const struct xmatrix *header, struct arena *arena)
     write_parameter(&text, "Origin", header->origin);
     CHECK(xmatrix_parse(&again, arena, writer_span(&text)) == REJECT_NONE);
     CHECK(span_equal(again.origin, header->origin) && span_equal(again.key_id, header->key_id));
-    CHECK(span_equal(again.destination, header->destination));
     CHECK((again.destination.data == NULL) == (header->destination.data == NULL));
+    CHECK(header->destination.data == NULL || span_equal(again.destination, header->destination));
     CHECK(memcmp(again.signature, header->signature, sizeof again.signature) == 0);
     writer_fini(&text);
 }
