@@ -1,0 +1,105 @@
+/* An HTTP/1.1 server: one request at a time on each connection, everything bounded. */
+#pragma once
+
+#include "base/err.h"
+#include "net/http.h"
+#include "net/loop.h"
+#include "proto/own.h"
+#include "proto/reject.h"
+
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct http_connection;
+struct http_listener;
+struct tls_context;
+
+/* One request in flight. It is over, and not to be touched any more, once http_respond_end,
+ * http_respond_reject or http_respond_cut has been called, or on_abort has: no callback follows. */
+struct http_exchange {
+    void *user; /* for the handler's own use; NULL at first */
+    void *arg;  /* the listener's */
+    struct http_connection *connection;
+};
+
+/* Any of them may respond, even end the response. A response that ends before the request did
+ * closes the connection. */
+struct http_server_ops {
+    /* The head stays valid until the exchange is over. */
+    void (*on_head)(struct http_exchange *ex, const struct http_head *head);
+    void (*on_body)(struct http_exchange *ex, struct span bytes); /* valid for the call */
+    void (*on_end)(struct http_exchange *ex);
+    void (*on_drained)(struct http_exchange *ex); /* all output was handed to the kernel */
+    void (*on_abort)(struct http_exchange *ex);   /* the peer is gone, or too slow */
+    /* May be NULL. Counts what the server itself refused, before or after on_head. */
+    void (*on_refused)(void *arg, enum reject why);
+};
+
+/* Starts the response; headers are copied. Framing and Connection headers among them are left out:
+ * the server writes its own. content_length -1: chunked, or up to the close for HTTP/1.0. */
+void http_respond_head(struct http_exchange *ex, unsigned status, const struct http_header *headers,
+                       size_t n_headers, int64_t content_length);
+/* Copied; dropped where the response has no body (HEAD, 204, 304). */
+void http_respond_body(struct http_exchange *ex, struct span bytes);
+void http_respond_end(struct http_exchange *ex);
+
+/* A whole response with its body. */
+void http_respond(struct http_exchange *ex, unsigned status, const struct http_header *headers,
+                  size_t n_headers, struct span body);
+
+/* Answers with the row's status and a Matrix error, then closes; only cuts if a response had begun.
+ */
+void http_respond_reject(struct http_exchange *ex, enum reject why);
+
+/* Closes at once, so that the peer sees the response is incomplete. */
+void http_respond_cut(struct http_exchange *ex);
+
+/* Stops reading from the peer; LOOP_SCRATCH_SIZE bytes of body and on_end may still come. While
+ * paused the peer's time for the body does not run. */
+void http_read_pause(struct http_exchange *ex);
+void http_read_resume(struct http_exchange *ex);
+
+/* Bytes of response that wait for the peer. Pause the source above some size of yours, go on at
+ * on_drained: above HTTP_OUTPUT_MAX the connection is cut. */
+size_t http_output_size(const struct http_exchange *ex);
+enum { HTTP_OUTPUT_MAX = 32 << 20 };
+
+/* The response, not begun yet, will say Connection: close. */
+void http_close_after(struct http_exchange *ex);
+
+/* IPv4 as ::ffff:a.b.c.d; :: on a Unix socket. */
+struct in6_addr http_peer_address(const struct http_exchange *ex);
+
+/* What the operator's numbers are; all in ms unless said. Source: limits.md, "HTTP/1.1". */
+struct http_limits {
+    uint32_t tls_ms;     /* from accept to the end of the handshake */
+    uint32_t headers_ms; /* from accept, later from a request's first byte */
+    uint32_t body_ms;    /* and as long as the body would take at body_bytes_per_s */
+    uint32_t body_bytes_per_s;
+    uint32_t idle_ms;
+    uint32_t write_ms;     /* without progress */
+    uint32_t requests_max; /* of one connection */
+};
+extern const struct http_limits http_limits_default;
+
+struct http_listener_options {
+    const char *address;   /* "0.0.0.0", "::1" */
+    uint16_t port;         /* 0: any free one */
+    const char *unix_path; /* instead of both; what stood there is removed; mode 0660 */
+    bool reuseport;
+    struct tls_context *tls;          /* NULL: cleartext; borrowed */
+    const struct http_limits *limits; /* NULL: the default; copied */
+};
+
+MUST_CHECK enum err http_listener_open(struct http_listener **out, struct loop *loop,
+                                       const struct http_listener_options *options,
+                                       const struct http_server_ops *ops, void *arg);
+uint16_t http_listener_port(const struct http_listener *listener);
+size_t http_listener_n_connections(const struct http_listener *listener);
+
+/* Accepts no more, closes what is idle, and every other connection after its response. */
+void http_listener_drain(struct http_listener *listener);
+
+/* Cuts what is left, with on_abort for each request in flight. */
+void http_listener_free(struct http_listener *listener);
