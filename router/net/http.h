@@ -2,7 +2,6 @@
 #pragma once
 
 #include "proto/span.h"
-#include "proto/writer.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -42,6 +41,15 @@ bool http_header_is_hop_by_hop(struct span name);
 
 /* The same, or named by a Connection header of this head. */
 bool http_head_is_hop_by_hop(const struct http_head *head, struct span name);
+
+/* True if a Connection header of this head names the token, in any case. */
+bool http_head_connection_has(const struct http_head *head, struct span token);
+
+/* True if the token is among those of a comma-separated list, in any case. */
+bool http_list_has(struct span value, struct span token);
+
+/* Without the spaces and tabs around it. */
+struct span http_trim(struct span text);
 
 /* Well-formed to be sent: a token, and a value without controls other than HTAB. */
 bool http_name_is_valid(struct span name);

@@ -1,0 +1,62 @@
+/* A socket with or without TLS: bytes in through a callback, bytes out through a capped buffer. */
+#pragma once
+
+#include "net/loop.h"
+#include "proto/own.h"
+#include "proto/span.h"
+
+#include <sys/socket.h>
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct stream;
+struct tls_context;
+
+enum stream_end {
+    STREAM_END_EOF,     /* an orderly end of input */
+    STREAM_END_BROKEN,  /* reset, a fault in TLS, or more output than output_max */
+    STREAM_END_TIMEOUT, /* no progress in writing within write_ms */
+    STREAM_END_REFUSED, /* never ready: connect or handshake failed, or took over ready_ms */
+};
+
+/* All from the loop, none from inside a stream_ function. Each may free the stream. */
+struct stream_ops {
+    void (*on_ready)(void *arg); /* connected, handshake done; reading begins if not paused */
+    void (*on_bytes)(void *arg, struct span bytes); /* up to LOOP_SCRATCH_SIZE; for the call */
+    void (*on_drained)(void *arg); /* there was output, and all of it is with the kernel */
+    void (*on_closed)(void *arg, enum stream_end why); /* the last one; the owner frees it */
+};
+
+/* Borrowed for the call, `ops`, `arg` and `tls` for the stream's life. */
+struct stream_options {
+    const struct stream_ops *ops;
+    void *arg;
+    struct tls_context *tls; /* NULL: none */
+    const char *tls_name;    /* of the server, for a connecting stream */
+    uint32_t ready_ms, write_ms;
+    size_t output_max; /* bytes */
+};
+
+/* Takes the file descriptor. on_ready comes soon. */
+struct stream *stream_accept(struct loop *loop, int fd, const struct stream_options *options);
+
+/* Failures come to on_closed. */
+struct stream *stream_connect(struct loop *loop, const struct sockaddr *address, socklen_t size,
+                              const struct stream_options *options);
+
+/* Copied and sent soon; allowed before on_ready. */
+void stream_write(struct stream *stream, struct span bytes);
+size_t stream_output_size(const struct stream *stream);
+
+void stream_pause(struct stream *stream);
+void stream_resume(struct stream *stream);
+
+/* Gives the stream up; no callback follows. What was written is still sent, within write_ms for
+ * each bit of progress, and then input is dropped for a moment so that a reset does not overtake
+ * it. */
+void stream_finish(struct stream *stream);
+
+/* Closes at once; with a reset, so that nobody takes what was sent for the whole. */
+void stream_cut(struct stream *stream);
