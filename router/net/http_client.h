@@ -71,10 +71,14 @@ MUST_CHECK enum err http_call_start_with_body(struct http_call **out, struct htt
                                               const struct http_call_ops *ops, void *arg);
 
 /* Copied, even before there is a connection: see http_call_output_size. Exactly content_length
- * bytes in all if that was said; fewer cut the connection. */
+ * bytes in all if that was said: cancel a call whose body breaks off. */
 void http_call_body(struct http_call *call, struct span bytes);
 void http_call_body_end(struct http_call *call);
+
+/* Bytes of request that wait for the upstream. Pause the source above some size of yours, go on at
+ * on_drained; above HTTP_CALL_OUTPUT_MAX the call fails. */
 size_t http_call_output_size(const struct http_call *call);
+enum { HTTP_CALL_OUTPUT_MAX = 32 << 20 };
 
 /* Stops reading the response; LOOP_SCRATCH_SIZE bytes of it and on_end may still come. */
 void http_call_pause(struct http_call *call);

@@ -43,8 +43,9 @@ struct stream {
     enum stream_state state;
     bool is_paused, is_given_up;
     bool read_wants_write, write_wants_read; /* TLS 1.3 key updates */
-    bool is_broken;                          /* on_closed is due */
-    bool reads_again;                        /* TLS may hold input that the socket is silent of */
+    bool output_failed; /* what is written goes nowhere; input may still be there to be read */
+    bool is_broken;     /* on_closed is due */
+    bool reads_again;   /* TLS may hold input that the socket is silent of */
     uint32_t write_ms;
     size_t output_max;
     size_t lingered;         /* bytes dropped */
@@ -289,6 +290,21 @@ static void after_output(struct stream *s)
     s->ops->on_drained(s->arg);
 }
 
+/* A peer that answers early and closes resets us, yet its answer is here to be read. */
+static void give_up_output(struct stream *s)
+{
+    if (s->is_given_up || s->is_paused) {
+        end(s, STREAM_END_BROKEN);
+        return;
+    }
+    evbuffer_free(s->output);
+    s->output = NULL;
+    s->output_failed = true;
+    event_del(&s->timeout);
+    arm_both(s);
+    read_again(s);
+}
+
 static void write_output(struct stream *s)
 {
     enum io io = IO_DONE;
@@ -299,7 +315,7 @@ static void write_output(struct stream *s)
         has_progress = has_progress || io == IO_DONE;
     }
     if (io == IO_BROKEN || io == IO_EOF) {
-        end(s, STREAM_END_BROKEN);
+        give_up_output(s);
         return;
     }
     if (has_progress) {
@@ -509,7 +525,7 @@ struct stream *stream_connect(struct loop *loop, const struct sockaddr *address,
 
 void stream_write(struct stream *s, struct span bytes)
 {
-    if (bytes.size == 0 || s->is_broken || s->state == STREAM_DEAD) {
+    if (bytes.size == 0 || s->is_broken || s->output_failed || s->state == STREAM_DEAD) {
         return;
     }
     CHECK(!s->is_given_up);

@@ -1,0 +1,84 @@
+/* One connection of an HTTP server, as its two halves and its listener see it. For net/ alone. */
+#pragma once
+
+#include "net/http_head.h"
+#include "net/http_server.h"
+#include "net/stream.h"
+
+#include <llhttp.h>
+
+enum http_connection_state {
+    HTTP_CONNECTION_IDLE,     /* not a byte of the next request */
+    HTTP_CONNECTION_HEAD,     /* its head is coming */
+    HTTP_CONNECTION_BODY,     /* its body is coming */
+    HTTP_CONNECTION_WAITING,  /* it is here whole */
+    HTTP_CONNECTION_FLUSHING, /* answered; the next one waits until the answer is out */
+    HTTP_CONNECTION_CLOSED,
+};
+
+struct http_connection {
+    struct link link; /* of the listener */
+    struct loop_task task;
+    struct http_listener *listener;
+    struct stream *stream;
+    struct timer timer; /* of the state */
+    enum http_connection_state state;
+    struct in6_addr peer;
+    uint32_t n_requests;
+    llhttp_t parser;
+    struct head_builder *builder; /* NULL between requests */
+    struct http_head head;
+    enum reject why;   /* the parser was stopped for this */
+    size_t head_bytes; /* taken while in HEAD */
+    size_t extension_bytes, trailer_bytes;
+    uint64_t body_bytes;   /* so far */
+    uint64_t body_used_us; /* of the peer's time, up to body_since_us */
+    uint64_t body_since_us;
+    char *left; /* pipelined bytes, up to LOOP_SCRATCH_SIZE; NULL: none */
+    size_t left_at, left_size;
+
+    struct http_exchange exchange;
+    bool has_exchange;
+    bool request_is_whole, wants_continue, is_paused;
+    bool closes; /* after the response */
+    bool has_response, response_has_body, response_is_chunked, response_has_length;
+    uint64_t response_left; /* bytes of content_length to come */
+};
+
+struct http_listener {
+    struct loop *loop;
+    const struct http_server_ops *ops;
+    void *arg;
+    struct http_limits limits;
+    struct tls_context *tls;
+    char *unix_path;
+    int fd;
+    struct event *acceptable;
+    struct timer retry; /* of accept, when descriptors have run out */
+    struct list connections;
+    size_t n_connections;
+    uint16_t port;
+    bool is_draining;
+};
+
+void http_connection_accept(struct http_listener *listener, int fd, struct in6_addr peer);
+
+/* As http_listener_drain says. */
+void http_connection_drain(struct http_connection *c);
+
+/* Closes at once, with on_abort if a request is in flight. */
+void http_connection_abort(struct http_connection *c);
+
+/* Closes after what was written; no request may be in flight. */
+void http_connection_finish(struct http_connection *c);
+
+/* The response has ended, and with it the exchange. */
+void http_connection_response_ended(struct http_connection *c);
+
+void http_connection_pause(struct http_connection *c, bool is_paused);
+
+/* A Matrix error and the end of the connection; no request may be in flight. */
+void http_connection_refuse(struct http_connection *c, enum reject why);
+
+/* 100 Continue, if that is asked for and of any use. */
+void http_connection_continue(struct http_connection *c);

@@ -1,0 +1,240 @@
+#include "net/http_connection.h"
+
+#include "proto/check.h"
+
+#include <arpa/inet.h>
+#include <event2/event.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum {
+    BACKLOG = 1024,       /* connections; the kernel's somaxconn caps it */
+    ACCEPTS_AT_ONCE = 32, /* before others have their turn */
+    RETRY_MS = 100,       /* of accept, when descriptors have run out */
+};
+
+const struct http_limits http_limits_default = {
+    .tls_ms = 5000,
+    .headers_ms = 10000,
+    .body_ms = 10000,
+    .body_bytes_per_s = 64 * 1024,
+    .idle_ms = 60000,
+    .write_ms = 30000,
+    .requests_max = 10000,
+};
+
+union any_address {
+    struct sockaddr any;
+    struct sockaddr_in in;
+    struct sockaddr_in6 in6;
+    struct sockaddr_un un;
+};
+
+static struct in6_addr peer_of(const union any_address *address)
+{
+    struct in6_addr out = IN6ADDR_ANY_INIT;
+
+    if (address->any.sa_family == AF_INET6) {
+        return address->in6.sin6_addr;
+    }
+    if (address->any.sa_family == AF_INET) {
+        out.s6_addr[10] = out.s6_addr[11] = 0xff;
+        memcpy(&out.s6_addr[12], &address->in.sin_addr, 4);
+    }
+    return out;
+}
+
+static void on_acceptable(evutil_socket_t fd, short what, void *arg)
+{
+    struct http_listener *listener = arg;
+
+    (void)what;
+    for (int i = 0; i < ACCEPTS_AT_ONCE; i++) {
+        union any_address address = {.any = {.sa_family = AF_UNSPEC}};
+        socklen_t size = sizeof address;
+        int peer = accept4(fd, &address.any, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (peer >= 0) {
+            http_connection_accept(listener, peer, peer_of(&address));
+        } else if (errno == EAGAIN) {
+            return;
+        } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+            event_del(listener->acceptable);
+            timer_start(&listener->retry, RETRY_MS);
+            return;
+        }
+    }
+}
+
+static void on_retry(void *arg)
+{
+    struct http_listener *listener = arg;
+
+    CHECK(event_add(listener->acceptable, NULL) == 0);
+}
+
+static socklen_t parse_address(union any_address *out, const char *text, uint16_t port)
+{
+    *out = (union any_address){.any = {.sa_family = AF_UNSPEC}};
+    if (inet_pton(AF_INET, text, &out->in.sin_addr) == 1) {
+        out->in.sin_family = AF_INET;
+        out->in.sin_port = htons(port);
+        return sizeof out->in;
+    }
+    if (inet_pton(AF_INET6, text, &out->in6.sin6_addr) == 1) {
+        out->in6.sin6_family = AF_INET6;
+        out->in6.sin6_port = htons(port);
+        return sizeof out->in6;
+    }
+    return 0;
+}
+
+static socklen_t unix_address(union any_address *out, const char *path)
+{
+    *out = (union any_address){.any = {.sa_family = AF_UNIX}};
+    if (strlen(path) >= sizeof out->un.sun_path) {
+        return 0;
+    }
+    memcpy(out->un.sun_path, path, strlen(path));
+    return sizeof out->un;
+}
+
+/* -1, and errno says why. */
+static int listen_at(const union any_address *address, socklen_t size, bool reuseport)
+{
+    const int on = 1;
+    int fd = socket(address->any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+    if (fd < 0) {
+        return -1;
+    }
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (address->any.sa_family == AF_INET6) {
+        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
+    }
+    if ((reuseport && address->any.sa_family != AF_UNIX &&
+         setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) != 0) ||
+        bind(fd, &address->any, size) != 0 || listen(fd, BACKLOG) != 0) {
+        int why = errno;
+        close(fd);
+        errno = why;
+        return -1;
+    }
+    return fd;
+}
+
+static enum err open_socket(struct http_listener *listener,
+                            const struct http_listener_options *options)
+{
+    union any_address address;
+    const char *shown = options->unix_path != NULL ? options->unix_path : options->address;
+    socklen_t size = options->unix_path != NULL
+                         ? unix_address(&address, options->unix_path)
+                         : parse_address(&address, options->address, options->port);
+
+    if (size == 0) {
+        return err_raise(ERR_CONFIG, "not an address to listen on: %s", shown);
+    }
+    if (options->unix_path != NULL) {
+        unlink(options->unix_path);
+    }
+    listener->fd = listen_at(&address, size, options->reuseport);
+    if (listener->fd < 0 ||
+        (options->unix_path != NULL &&
+         chmod(options->unix_path, S_IRUSR | S_IWUSR | S_IRGRP | S_IWGRP) != 0)) {
+        return err_raise(ERR_CONFIG, "cannot listen on %s: %s", shown, strerrordesc_np(errno));
+    }
+    CHECK(getsockname(listener->fd, &address.any, &(socklen_t){sizeof address}) == 0);
+    listener->port = address.any.sa_family == AF_INET    ? ntohs(address.in.sin_port)
+                     : address.any.sa_family == AF_INET6 ? ntohs(address.in6.sin6_port)
+                                                         : 0;
+    return ERR_OK;
+}
+
+enum err http_listener_open(struct http_listener **out, struct loop *loop,
+                            const struct http_listener_options *options,
+                            const struct http_server_ops *ops, void *arg)
+{
+    struct http_listener *listener = calloc(1, sizeof *listener);
+
+    CHECK(listener != NULL);
+    *listener = (struct http_listener){
+        .loop = loop,
+        .ops = ops,
+        .arg = arg,
+        .limits = options->limits != NULL ? *options->limits : http_limits_default,
+        .tls = options->tls,
+        .unix_path = options->unix_path == NULL ? NULL : strdup(options->unix_path),
+        .fd = -1,
+    };
+    list_init(&listener->connections);
+    timer_init(&listener->retry, loop, on_retry, listener);
+    enum err err = open_socket(listener, options);
+    if (err != ERR_OK) {
+        http_listener_free(listener);
+        return err;
+    }
+    listener->acceptable =
+        event_new(loop_base(loop), listener->fd, EV_READ | EV_PERSIST, on_acceptable, listener);
+    CHECK(listener->acceptable != NULL && event_add(listener->acceptable, NULL) == 0);
+    *out = listener;
+    return ERR_OK;
+}
+
+uint16_t http_listener_port(const struct http_listener *listener)
+{
+    return listener->port;
+}
+
+size_t http_listener_n_connections(const struct http_listener *listener)
+{
+    return listener->n_connections;
+}
+
+static void stop_accepting(struct http_listener *listener)
+{
+    timer_fini(&listener->retry);
+    if (listener->acceptable != NULL) {
+        event_free(listener->acceptable);
+        listener->acceptable = NULL;
+    }
+    if (listener->fd >= 0) {
+        close(listener->fd);
+        listener->fd = -1;
+        if (listener->unix_path != NULL) {
+            unlink(listener->unix_path);
+        }
+    }
+}
+
+void http_listener_drain(struct http_listener *listener)
+{
+    struct link *link = list_first(&listener->connections);
+
+    listener->is_draining = true;
+    stop_accepting(listener);
+    while (link != NULL) {
+        struct link *next = list_next(&listener->connections, link);
+        http_connection_drain(LIST_ENTRY(link, struct http_connection, link));
+        link = next;
+    }
+}
+
+void http_listener_free(struct http_listener *listener)
+{
+    struct link *link;
+
+    if (listener == NULL) {
+        return;
+    }
+    stop_accepting(listener);
+    while ((link = list_first(&listener->connections)) != NULL) {
+        http_connection_abort(LIST_ENTRY(link, struct http_connection, link));
+    }
+    free(listener->unix_path);
+    free(listener);
+}
