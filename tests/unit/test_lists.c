@@ -1,0 +1,114 @@
+#include "lists/lists.h"
+
+#include "lists_build.h"
+#include "store_dir.h"
+
+#include <stdatomic.h>
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+enum { ARENA_CAP = 1 << 20, MAP_BYTES = 8 << 20, QUEUE_MAX = 1 << 16 };
+
+struct fixture {
+    struct store_dir dir;
+    struct metrics metrics;
+    struct metrics journal_metrics;
+    struct store *store;
+    struct journal *journal;
+    struct lists *lists;
+    struct arena arena;
+};
+
+static int setup(void **state)
+{
+    struct fixture *f = calloc(1, sizeof *f);
+
+    CHECK(f != NULL);
+    arena_init(&f->arena, ARENA_CAP);
+    store_dir_make(&f->dir);
+    assert_int_equal(store_open(&f->store, f->dir.path, MAP_BYTES), ERR_OK);
+    assert_int_equal(journal_start(&f->journal, f->store, &f->journal_metrics, QUEUE_MAX), ERR_OK);
+    assert_int_equal(lists_new(&f->lists, f->store, f->journal, &f->metrics), ERR_OK);
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct fixture *f = *state;
+
+    lists_free(f->lists);
+    journal_stop(f->journal);
+    store_close(f->store);
+    store_dir_remove(&f->dir);
+    arena_fini(&f->arena);
+    free(f);
+    return 0;
+}
+
+static void done(void *arg, enum err result)
+{
+    atomic_store((atomic_int *)arg, result == ERR_OK ? 1 : 2);
+}
+
+static void submit(struct fixture *f, const char *device, int64_t position)
+{
+    atomic_int outcome = 0;
+    struct list_update update = update_of(&f->arena, device, position, position);
+
+    assert_int_equal(lists_submit_update(f->lists, &update, done, &outcome), ERR_OK);
+    while (atomic_load(&outcome) == 0) {
+        usleep(1000);
+    }
+    assert_int_equal(atomic_load(&outcome), 1);
+}
+
+static void what_the_journal_stored_is_got_with_its_past(void **state)
+{
+    struct fixture *f = *state;
+    struct device_list list;
+    struct dlh a = hash_of("A");
+    struct dlh b = hash_of("B");
+
+    assert_int_equal(lists_get(&list, f->lists, &f->arena, LISTS_SERVER, LISTS_USER),
+                     ERR_NOT_FOUND);
+    submit(f, "A", 10);
+    submit(f, "B", 20);
+    submit(f, "C", 15); /* a lagging reader */
+    assert_int_equal(lists_get(&list, f->lists, &f->arena, LISTS_SERVER, LISTS_USER), ERR_OK);
+    assert_memory_equal(&list.current, &b, sizeof b);
+    assert_int_equal(list.position, 20);
+    assert_int_equal(list.n_history, 1);
+    assert_memory_equal(&list.history[0].hash, &a, sizeof a);
+    assert_int_equal(lists_get(&list, f->lists, &f->arena, SPAN_LIT("b.example"), LISTS_USER),
+                     ERR_NOT_FOUND);
+}
+
+static void an_arena_that_is_full_is_said_to_be(void **state)
+{
+    struct fixture *f = *state;
+    struct device_list list;
+    struct arena small;
+
+    submit(f, "A", 10);
+    arena_init(&small, 32);
+    assert_int_equal(lists_get(&list, f->lists, &small, LISTS_SERVER, LISTS_USER), ERR_NO_MEMORY);
+    arena_fini(&small);
+    assert_int_equal(lists_get(&list, f->lists, &f->arena, LISTS_SERVER, LISTS_USER), ERR_OK);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(what_the_journal_stored_is_got_with_its_past, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(an_arena_that_is_full_is_said_to_be, setup, teardown),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
