@@ -78,7 +78,7 @@ static struct tls_context *context_new(size_t n)
     struct tls_context *context = calloc(1, sizeof *context);
 
     CHECK(context != NULL);
-    context->list = calloc(n, sizeof *context->list);
+    context->list = calloc(n, sizeof(void *)); /* one size for all pointers: POSIX */
     CHECK(context->list != NULL);
     return context;
 }

@@ -33,45 +33,26 @@ static bool build(struct batches *out, struct arena *arena, struct span text)
     return batches_build(out, arena, &transaction, SPAN_LIT("a.example"));
 }
 
-static const struct span mixed =
-    SPAN_INIT("{\"edus\":[" EDU(
-        "1", "@x:b.example", "{\"@alice:a.example\":{\"hash\":\"" HASH "\"}}",
+#define CLAIM_HASH  "{\"@alice:a.example\":{\"hash\":\"" HASH "\"}}"
+#define CLAIM_OTHER "{\"@alice:a.example\":{\"hash\":\"" OTHER "\"}}"
+
+/* By hand: clang-format would wrap each literal into a column of its own. */
+/* clang-format off */
+static const struct span mixed = SPAN_INIT(
+    "{\"edus\":["
+    EDU("1", "@x:b.example", CLAIM_HASH,
         "{\"@alice:a.example\":{\"D\":{\"org.matrix.msgid\":\"m1\"},\"E\":{}},"
-        "\"@carol:a.example\":{\"*\":{}}}") "," EDU("2", "@x:b.example",
-                                                    "{\"@alice:a.example\":{\"hash\":\"" OTHER
-                                                    "\"}}",
-                                                    "{\"@alice:a.example\":{\"D\":{\"org.matrix."
-                                                    "msgid\":\"m2\"}},"
-                                                    "\"@carol:a.example\":{},\"@far:away.example\":"
-                                                    "{\"D\":{}},\"nobody\":{}}") "," EDU("3",
-                                                                                         "@x:b."
-                                                                                         "example",
-                                                                                         "{\"@"
-                                                                                         "alice:a."
-                                                                                         "example\""
-                                                                                         ":{"
-                                                                                         "\"hash\":"
-                                                                                         "\"" HASH
-                                                                                         "\"}}",
-                                                                                         "{\"@"
-                                                                                         "alice:a."
-                                                                                         "example\""
-                                                                                         ":{\"F\":{"
-                                                                                         "\"org."
-                                                                                         "matrix."
-                                                                                         "msgid\":"
-                                                                                         "\"m3\"}}"
-                                                                                         "}") "," EDU("4",
-                                                                                                      "@y:b.example",
-                                                                                                      "{\"@alice:a.example\":{\"hash\":\"" HASH
-                                                                                                      "\"}}",
-                                                                                                      "{\"@alice:a.example\":{\"D\":7}}") "," EDU("5",
-                                                                                                                                                  "@x:b.example",
-                                                                                                                                                  "7",
-                                                                                                                                                  "{\"@alice:a.example\":{\"D\":{}}}") "," EDU("6",
-                                                                                                                                                                                               "@x:spoofed.example",
-                                                                                                                                                                                               "{}",
-                                                                                                                                                                                               "{\"@dave:a.example\":{\"D\":{}}}") "]}");
+        "\"@carol:a.example\":{\"*\":{}}}") ","
+    EDU("2", "@x:b.example", CLAIM_OTHER,
+        "{\"@alice:a.example\":{\"D\":{\"org.matrix.msgid\":\"m2\"}},"
+        "\"@carol:a.example\":{},\"@far:away.example\":{\"D\":{}},\"nobody\":{}}") ","
+    EDU("3", "@x:b.example", CLAIM_HASH,
+        "{\"@alice:a.example\":{\"F\":{\"org.matrix.msgid\":\"m3\"}}}") ","
+    EDU("4", "@y:b.example", CLAIM_HASH, "{\"@alice:a.example\":{\"D\":7}}") ","
+    EDU("5", "@x:b.example", "7", "{\"@alice:a.example\":{\"D\":{}}}") ","
+    EDU("6", "@x:spoofed.example", "{}", "{\"@dave:a.example\":{\"D\":{}}}")
+    "]}");
+/* clang-format on */
 
 static void messages_are_grouped_by_recipient_sender_and_claim(void **state)
 {
