@@ -51,7 +51,7 @@ void http_respond_head(struct http_exchange *ex, unsigned status, const struct h
     CHECK(!c->has_response && status >= 200);
     const struct head_framing framing = frame(c, status, content_length);
     c->has_response = true;
-    writer_init(&head, 2 * HTTP_HEADER_BYTES_MAX);
+    writer_init(&head, (size_t)2 * HTTP_HEADER_BYTES_MAX);
     head_write_response(&head, status, headers, n_headers, &framing);
     if (head.failed) {
         (void)err_raise(ERR_FULL, "a response's headers cannot be sent as they are");

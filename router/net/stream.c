@@ -57,14 +57,14 @@ enum io { IO_DONE, IO_AGAIN, IO_EOF, IO_BROKEN };
 
 static void timer_set(struct stream *s, uint32_t ms)
 {
-    const struct timeval delay = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
+    const struct timeval delay = {.tv_sec = ms / 1000, .tv_usec = (suseconds_t)(ms % 1000) * 1000};
 
     CHECK(event_add(&s->timeout, &delay) == 0);
 }
 
 static void arm(struct event *event, bool wanted)
 {
-    short what = event_get_events(event) & (EV_READ | EV_WRITE);
+    short what = (short)(event_get_events(event) & (EV_READ | EV_WRITE));
 
     if (wanted == (event_pending(event, what, NULL) != 0)) {
         return;
