@@ -31,7 +31,7 @@ static bool is_in(const uint8_t *address, const struct range *range)
 {
     for (unsigned bit = 0; bit < range->bits; bit += 8) {
         unsigned left = range->bits - bit;
-        uint8_t mask = left >= 8 ? 0xff : (uint8_t)(0xff00U >> left);
+        uint8_t mask = (uint8_t)(left >= 8 ? 0xffU : 0xff00U >> left);
         if ((address[bit / 8] & mask) != range->prefix[bit / 8]) {
             return false;
         }

@@ -295,7 +295,7 @@ void http_call_body_end(struct http_call *call)
 size_t http_call_output_size(const struct http_call *call)
 {
     CHECK(!call->is_over);
-    return call->upstream != NULL ? stream_output_size(call->upstream->stream) : call->waiting.size;
+    return is_connected(call) ? stream_output_size(call->upstream->stream) : call->waiting.size;
 }
 
 void http_call_pause(struct http_call *call)
