@@ -1,0 +1,310 @@
+#include "net/fetch.h"
+
+#include "net/address.h"
+#include "net/tls.h"
+#include "net_rig.h"
+#include "tls_files.h"
+
+struct fixture {
+    struct tls_files files, other;
+    struct tls_context *tls;
+    struct rig rig;
+    struct fetcher *fetcher;
+    char url[64], connect_to[32];
+    struct fetch *fetch;
+    unsigned n_done;
+    enum err result;
+    int status;
+    struct writer body;
+};
+
+static int setup(void **state)
+{
+    struct fixture *f = calloc(1, sizeof *f);
+
+    CHECK(f != NULL);
+    tls_files_make(&f->files, "DNS:a.test");
+    tls_files_make(&f->other, "DNS:a.test");
+    assert_int_equal(
+        tls_server_new(&f->tls, &(struct tls_certificate){f->files.chain, f->files.key}, 1),
+        ERR_OK);
+    rig_init(&f->rig, &(struct http_listener_options){.address = "127.0.0.1", .tls = f->tls});
+    assert_int_equal(fetcher_new(&f->fetcher, f->rig.loop), ERR_OK);
+    snprintf(f->url, sizeof f->url, "https://a.test:%u/key?x=%%2F", rig_port(&f->rig));
+    snprintf(f->connect_to, sizeof f->connect_to, "127.0.0.1:%u", rig_port(&f->rig));
+    writer_init(&f->body, RECORD_MAX);
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct fixture *f = *state;
+
+    fetcher_free(f->fetcher);
+    rig_fini(&f->rig);
+    tls_context_free(f->tls);
+    tls_files_remove(&f->files);
+    tls_files_remove(&f->other);
+    writer_fini(&f->body);
+    free(f);
+    return 0;
+}
+
+static struct fetch_request request_of(const struct fixture *f)
+{
+    return (struct fetch_request){.url = f->url,
+                                  .timeout_ms = PATIENCE_MS,
+                                  .max_bytes = 64 * 1024,
+                                  .connect_to = f->connect_to,
+                                  .ca_file = f->files.chain,
+                                  .allow_private = true};
+}
+
+static void on_done(void *arg, enum err result, int status, struct span body)
+{
+    struct fixture *f = arg;
+
+    f->n_done++;
+    f->result = result;
+    f->status = status;
+    writer_bytes(&f->body, body);
+}
+
+static enum err run(struct fixture *f, const struct fetch_request *request)
+{
+    unsigned n_before = f->n_done;
+
+    writer_reset(&f->body);
+    assert_int_equal(fetch_start(&f->fetch, f->fetcher, request, on_done, f), ERR_OK);
+    assert_int_equal(f->n_done, n_before); /* nothing from inside */
+    RUN_UNTIL(f->rig.loop, f->n_done > n_before);
+    return f->result;
+}
+
+static void a_document_is_fetched_over_tls(void **state)
+{
+    static const struct http_header headers[] = {{SPAN_INIT("X-One"), SPAN_INIT("1")},
+                                                 {SPAN_INIT("X-Empty"), SPAN_INIT("")}};
+    struct fixture *f = *state;
+    struct fetch_request request = request_of(f);
+
+    request.headers = headers;
+    request.n_headers = 2;
+    assert_int_equal(run(f, &request), ERR_OK);
+    assert_int_equal(f->status, 200);
+    assert_true(span_equal(writer_span(&f->body), SPAN_LIT("GET /key?x=%2F")));
+    assert_true(span_equal(writer_span(&f->rig.log), SPAN_LIT("GET /key?x=%2F\n")));
+}
+
+static void another_status_is_an_answer_too(void **state)
+{
+    struct fixture *f = *state;
+    struct fetch_request request = request_of(f);
+
+    f->rig.answer = ANSWER_REJECT;
+    assert_int_equal(run(f, &request), ERR_OK);
+    assert_int_equal(f->status, 404);
+    assert_true(has_text(&f->body, "M_UNRECOGNIZED"));
+}
+
+static void a_certificate_must_be_trusted_and_fit_the_name(void **state)
+{
+    struct fixture *f = *state;
+    struct fetch_request request = request_of(f);
+    char url[64];
+
+    request.ca_file = f->other.chain;
+    assert_int_equal(run(f, &request), ERR_TLS);
+    request.ca_file = NULL;
+    assert_int_equal(run(f, &request), ERR_TLS);
+    snprintf(url, sizeof url, "https://b.test:%u/", rig_port(&f->rig));
+    request = request_of(f);
+    request.url = url;
+    assert_int_equal(run(f, &request), ERR_TLS);
+    assert_int_equal(f->rig.n_heads, 0);
+}
+
+static void an_answer_over_the_limit_is_dropped(void **state)
+{
+    struct fixture *f = *state;
+    struct fetch_request request = request_of(f);
+
+    request.max_bytes = 5;
+    for (int i = 0; i < 2; i++) {
+        f->rig.answer = i == 0 ? ANSWER_ECHO : ANSWER_CHUNKED;
+        assert_int_equal(run(f, &request), ERR_FULL);
+        assert_int_equal(f->body.size, 0);
+    }
+}
+
+static void an_answer_that_does_not_come_times_out(void **state)
+{
+    struct fixture *f = *state;
+    struct fetch_request request = request_of(f);
+
+    f->rig.answer = ANSWER_HOLD;
+    request.timeout_ms = 80;
+    assert_int_equal(run(f, &request), ERR_TIMEOUT);
+    RUN_UNTIL(f->rig.loop, f->rig.n_aborts == 1);
+}
+
+static void an_answer_that_breaks_off_is_none(void **state)
+{
+    struct fixture *f = *state;
+    struct fetch_request request = request_of(f);
+
+    f->rig.answer = ANSWER_SHORT;
+    assert_int_equal(run(f, &request), ERR_CLOSED);
+    assert_int_equal(f->body.size, 0);
+}
+
+static void nobody_there_is_no_answer(void **state)
+{
+    struct fixture *f = *state;
+    struct fetch_request request = request_of(f);
+
+    http_listener_free(f->rig.listener);
+    f->rig.listener = NULL;
+    assert_int_equal(run(f, &request), ERR_CLOSED);
+}
+
+static bool allow_none(void *arg, const struct in6_addr *address)
+{
+    (void)address;
+    ++*(unsigned *)arg;
+    return false;
+}
+
+static bool allow_loopback(void *arg, const struct in6_addr *address)
+{
+    ++*(unsigned *)arg;
+    return address->s6_addr[12] == 127;
+}
+
+static void private_addresses_are_dialled_only_if_allowed(void **state)
+{
+    struct fixture *f = *state;
+    struct fetch_request request = request_of(f);
+    unsigned n_asked = 0;
+
+    request.allow_private = false;
+    assert_int_equal(run(f, &request), ERR_CLOSED);
+    request.allow_arg = &n_asked;
+    request.allow_address = allow_none;
+    assert_int_equal(run(f, &request), ERR_CLOSED);
+    assert_int_equal(f->rig.n_heads, 0);
+    request.allow_address = allow_loopback;
+    assert_int_equal(run(f, &request), ERR_OK);
+    assert_int_equal(n_asked, 2);
+}
+
+static void a_fetch_may_be_cancelled(void **state)
+{
+    struct fixture *f = *state;
+    struct fetch_request request = request_of(f);
+
+    f->rig.answer = ANSWER_HOLD;
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(fetch_start(&f->fetch, f->fetcher, &request, on_done, f), ERR_OK);
+        if (i > 0) {
+            RUN_UNTIL(f->rig.loop, f->rig.exchange != NULL);
+        }
+        fetch_cancel(f->fetch);
+        run_for(f->rig.loop, 20);
+        assert_int_equal(f->n_done, 0);
+    }
+}
+
+static void what_cannot_be_sent_is_not(void **state)
+{
+    static const struct http_header bad[] = {{SPAN_INIT("X"), SPAN_INIT("a\r\nY: b")},
+                                             {SPAN_INIT("X: y\r\nZ"), SPAN_INIT("a")}};
+    static const char *const urls[] = {"file:///etc/passwd", "gopher://a.test/", "not a url"};
+    struct fixture *f = *state;
+    struct fetch_request request = request_of(f);
+
+    for (size_t i = 0; i < 2; i++) {
+        request.headers = &bad[i];
+        request.n_headers = 1;
+        assert_int_equal(fetch_start(&f->fetch, f->fetcher, &request, on_done, f), ERR_CONFIG);
+    }
+    request.n_headers = 0;
+    for (size_t i = 0; i < sizeof urls / sizeof urls[0]; i++) {
+        request.url = urls[i];
+        assert_int_equal(run(f, &request), ERR_CLOSED);
+    }
+}
+
+static void special_addresses_are_not_public(void **state)
+{
+    static const struct {
+        const char *text;
+        bool is_public;
+    } rows[] = {
+        {"::ffff:8.8.8.8", true},
+        {"::ffff:172.15.255.255", true},
+        {"::ffff:172.16.0.0", false},
+        {"::ffff:172.31.255.255", false},
+        {"::ffff:172.32.0.0", true},
+        {"::ffff:10.1.2.3", false},
+        {"::ffff:127.0.0.1", false},
+        {"::ffff:0.0.0.0", false},
+        {"::ffff:100.63.255.255", true},
+        {"::ffff:100.64.0.1", false},
+        {"::ffff:169.254.169.254", false},
+        {"::ffff:192.168.0.1", false},
+        {"::ffff:192.0.0.1", false},
+        {"::ffff:192.0.1.1", true},
+        {"::ffff:198.17.0.1", true},
+        {"::ffff:198.19.0.1", false},
+        {"::ffff:224.0.0.1", false},
+        {"::ffff:223.255.255.255", true},
+        {"::ffff:255.255.255.255", false},
+        {"::", false},
+        {"::1", false},
+        {"::127.0.0.1", false},
+        {"64:ff9b::8.8.8.8", true},
+        {"64:ff9b::10.0.0.1", false},
+        {"2002:7f00:1::1", false},
+        {"2002:808:808::1", true},
+        {"2001:db8::1", false},
+        {"2001:4860::1", true},
+        {"fc00::1", false},
+        {"fdff::1", false},
+        {"fe80::1", false},
+        {"fec0::1", false},
+        {"ff02::1", false},
+        {"2a00::1", true},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct in6_addr address;
+        CHECK(inet_pton(AF_INET6, rows[i].text, &address) == 1);
+        if (address_is_public(&address) != rows[i].is_public) {
+            fail_msg("%s", rows[i].text);
+        }
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_document_is_fetched_over_tls, setup, teardown),
+        cmocka_unit_test_setup_teardown(another_status_is_an_answer_too, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_certificate_must_be_trusted_and_fit_the_name, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(an_answer_over_the_limit_is_dropped, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_answer_that_does_not_come_times_out, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_answer_that_breaks_off_is_none, setup, teardown),
+        cmocka_unit_test_setup_teardown(nobody_there_is_no_answer, setup, teardown),
+        cmocka_unit_test_setup_teardown(private_addresses_are_dialled_only_if_allowed, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(a_fetch_may_be_cancelled, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_cannot_be_sent_is_not, setup, teardown),
+        cmocka_unit_test(special_addresses_are_not_public),
+    };
+
+    return cmocka_run_group_tests_name("fetch", tests, NULL, NULL);
+}
