@@ -10,13 +10,13 @@
 
 /* Short, for the tests that wait for one of them. */
 static const struct http_limits short_limits = {
-    .tls_ms = 60,
-    .headers_ms = 60,
-    .body_ms = 60,
+    .tls_ms = 150,
+    .headers_ms = 150,
+    .body_ms = 150,
     .body_bytes_per_s = 1 << 20,
-    .idle_ms = 60,
-    .write_ms = 60,
-    .requests_max = 3,
+    .idle_ms = 150,
+    .write_ms = 150,
+    .requests_max = 100,
 };
 
 static const struct http_listener_options short_options = {.address = "127.0.0.1",
@@ -517,7 +517,7 @@ static void the_time_for_a_body_does_not_run_while_we_do_not_read(void **state)
     raw_send(rig.loop, fd, SPAN_LIT("PUT / HTTP/1.1\r\n" H "Content-Length: 4\r\n\r\na"));
     RUN_UNTIL(rig.loop, rig.n_bytes == 1);
     http_read_pause(rig.exchange);
-    run_for(rig.loop, 150);
+    run_for(rig.loop, 300);
     assert_int_equal(rig.n_aborts, 0);
     http_read_resume(rig.exchange);
     raw_send(rig.loop, fd, SPAN_LIT("bcd"));
@@ -697,11 +697,13 @@ static void an_expectation_is_met_once_and_only_if_the_body_is_wanted(void **sta
 
 static void a_connection_ends_after_its_share_of_requests(void **state)
 {
+    struct http_limits limits = http_limits_default;
     struct writer answer;
     struct rig rig;
 
     (void)state;
-    rig_init(&rig, &short_options);
+    limits.requests_max = 3;
+    rig_init(&rig, &(struct http_listener_options){.address = "127.0.0.1", .limits = &limits});
     exchange(&answer, &rig,
              SPAN_LIT("GET /1 HTTP/1.1\r\n" H "\r\nGET /2 HTTP/1.1\r\n" H
                       "\r\nGET /3 HTTP/1.1\r\n" H "\r\nGET /4 HTTP/1.1\r\n" H "\r\n"));
