@@ -29,15 +29,20 @@ enum {
     RECORD_MAX = 8 << 20, /* bytes */
 };
 
+static inline void run_a_little(struct loop *loop, uint64_t end_us, const char *waited_for)
+{
+    loop_run_for(loop, 5);
+    if (clock_monotonic_us() > end_us) {
+        fail_msg("never came true: %s", waited_for);
+    }
+}
+
 /* Runs the loop until the condition holds. */
 #define RUN_UNTIL(loop, condition)                                                                 \
     do {                                                                                           \
         uint64_t end_us_ = clock_monotonic_us() + PATIENCE_MS * 1000ULL;                           \
         while (!(condition)) {                                                                     \
-            loop_run_for((loop), 5);                                                               \
-            if (clock_monotonic_us() > end_us_) {                                                  \
-                fail_msg("never came true: %s", #condition);                                       \
-            }                                                                                      \
+            run_a_little((loop), end_us_, #condition);                                             \
         }                                                                                          \
     } while (0)
 

@@ -199,21 +199,20 @@ static void private_addresses_are_dialled_only_if_allowed(void **state)
     assert_int_equal(n_asked, 2);
 }
 
-static void a_fetch_may_be_cancelled(void **state)
+static void a_fetch_may_be_cancelled_before_and_after_it_was_sent(void **state)
 {
     struct fixture *f = *state;
     struct fetch_request request = request_of(f);
 
     f->rig.answer = ANSWER_HOLD;
-    for (unsigned i = 0; i < 2; i++) {
-        assert_int_equal(fetch_start(&f->fetch, f->fetcher, &request, on_done, f), ERR_OK);
-        if (i > 0) {
-            RUN_UNTIL(f->rig.loop, f->rig.exchange != NULL);
-        }
-        fetch_cancel(f->fetch);
-        run_for(f->rig.loop, 20);
-        assert_int_equal(f->n_done, 0);
-    }
+    assert_int_equal(fetch_start(&f->fetch, f->fetcher, &request, on_done, f), ERR_OK);
+    fetch_cancel(f->fetch);
+    run_for(f->rig.loop, 20);
+    assert_int_equal(fetch_start(&f->fetch, f->fetcher, &request, on_done, f), ERR_OK);
+    RUN_UNTIL(f->rig.loop, f->rig.exchange != NULL);
+    fetch_cancel(f->fetch);
+    run_for(f->rig.loop, 20);
+    assert_int_equal(f->n_done, 0);
 }
 
 static void what_cannot_be_sent_is_not(void **state)
@@ -301,7 +300,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(nobody_there_is_no_answer, setup, teardown),
         cmocka_unit_test_setup_teardown(private_addresses_are_dialled_only_if_allowed, setup,
                                         teardown),
-        cmocka_unit_test_setup_teardown(a_fetch_may_be_cancelled, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_fetch_may_be_cancelled_before_and_after_it_was_sent,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(what_cannot_be_sent_is_not, setup, teardown),
         cmocka_unit_test(special_addresses_are_not_public),
     };
