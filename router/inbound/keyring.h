@@ -1,0 +1,70 @@
+/* The keys that servers sign with: from memory, from the store, or fetched from the server itself,
+ * which one worker does for all. */
+#pragma once
+
+#include "base/err.h"
+#include "base/metrics.h"
+#include "net/ask.h"
+#include "net/loop.h"
+#include "proto/ed25519.h"
+#include "proto/own.h"
+#include "proto/span.h"
+#include "store/journal.h"
+#include "store/store.h"
+
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Source: limits.md, "Budgets"; design.md, section 5. */
+enum {
+    KEYRING_FETCH_MS = 10 * 1000,    /* for everything a fetch takes */
+    KEYRING_REFETCH_S = 5 * 60,      /* at most one fetch per server in that time */
+    KEYRING_VALID_S = 7 * 24 * 3600, /* a key is used no longer after it was fetched */
+    KEYRING_SERVERS_MAX = 20000,     /* whose keys are kept in memory, per worker */
+};
+
+struct keyring;
+
+/* Borrowed for the keyring's life; `arg` goes to the callbacks. */
+struct keyring_options {
+    struct loop *loop;
+    struct store *store;
+    struct journal *journal;
+    struct metrics *metrics; /* of this thread */
+    struct ask_ring *ring;   /* for keyrings alone */
+    size_t index;            /* in the ring */
+    const char *ca_file;     /* PEM; NULL: the system's */
+    uint32_t fetches_per_s;  /* this worker's share */
+    /* Asked for an address that is not public, as dialled. */
+    bool (*allow_address)(void *arg, const struct in6_addr *address);
+    /* True for a server that is hosted here: *host and *port are its upstream (borrowed for the
+     * call), which is asked in cleartext. */
+    bool (*upstream_of)(void *arg, struct span server, const char **host, uint16_t *port);
+    void *arg;
+};
+
+MUST_CHECK enum err keyring_new(struct keyring **out, const struct keyring_options *options);
+void keyring_free(struct keyring *keyring); /* no key_wait may be left */
+
+void keyring_set_budget(struct keyring *keyring, uint32_t fetches_per_s);
+
+/* False if no such key is known, or it is not valid any more at now_ms (wall clock). Does not wait.
+ */
+MUST_CHECK bool keyring_get(struct keyring *keyring, uint8_t out_key[ED25519_KEY_SIZE],
+                            struct span server, struct span key_id, int64_t now_ms);
+
+/* Inside something of the caller's that lives until on_done or keyring_cancel. */
+struct key_wait {
+    struct ask ask;
+    void (*on_done)(void *arg);
+    void *arg;
+};
+
+/* Has the server's keys fetched, if that was not tried in the last KEYRING_REFETCH_S and the budget
+ * allows. on_done comes from the loop, once, within KEYRING_FETCH_MS and a little: then keyring_get
+ * tells what there is. `server` is a valid server name, and copied. */
+void keyring_refresh(struct keyring *keyring, struct key_wait *wait, struct span server,
+                     void (*on_done)(void *arg), void *arg);
+void keyring_cancel(struct keyring *keyring, struct key_wait *wait);
