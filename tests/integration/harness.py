@@ -569,9 +569,11 @@ def build_dir():
 class Router:
     """`freshet serve`, started from a configuration in a directory of its own."""
 
-    def __init__(self, homeservers, ca=None, certificates=None, server=None, **sections):
-        """server: settings for every hosted server; sections: replace or add sections of the configuration."""
-        self.directory = pathlib.Path(tempfile.mkdtemp(prefix="freshet-"))  # short: a socket's path ends at 108 bytes
+    def __init__(self, homeservers, ca=None, certificates=None, server=None, directory=None, **sections):
+        """server: settings for every hosted server; directory: taken over, and removed by close(); sections: replace
+        or add sections of the configuration."""
+        # The default is short: a socket's path ends at 108 bytes.
+        self.directory = pathlib.Path(directory or tempfile.mkdtemp(prefix="freshet-"))
         self.homeservers = list(homeservers)
         self.config_file = self.directory / "freshet.yaml"
         self.admin_socket = str(self.directory / "admin.sock")
