@@ -222,7 +222,7 @@ def show_relay(demo, page):
     want(answer.status == 401, f"a changed transaction should have been refused with 401, not {answer.status}")
     want(demo.homeserver.n_bytes == before, "not one byte of a forged transaction should have reached the homeserver")
     page.row("the same, one digit changed after signing", answer.status, latency_ms,
-             f"{answer.json()['errcode']}, nothing relayed")
+             f"{answer.json()['errcode']}, not relayed")
 
 
 def show_fresh(demo, page):
@@ -292,7 +292,7 @@ def show_counters(demo, page):
     for label, name in COUNTERS:
         values = [(labels, value) for labels, value in samples(text, name) if value or not labels]
         said = ", ".join(f"{value} {labels}".rstrip() for labels, value in values) or "0"
-        page.note(f"{label:<33} {said:<32} {name}")
+        page.note(f"{label:<32} {said:<25} {name}")
 
 
 def show_config(demo, page):
