@@ -25,7 +25,7 @@ enum {
 struct list_reader;
 
 /* How a hosted server is asked. */
-struct list_source {
+struct read_source {
     struct http_pool *pool;        /* lives as long as the reader */
     const struct signing_key *key; /* borrowed for the call; NULL: it cannot be asked */
     uint32_t reads_per_s;          /* of that server, in all */
@@ -38,7 +38,7 @@ struct list_reader_options {
     struct ask_ring *ring;   /* for readers alone */
     size_t index;            /* in the ring */
     /* False: not hosted here (any more). */
-    bool (*source_of)(void *arg, struct span server, struct list_source *out);
+    bool (*source_of)(void *arg, struct span server, struct read_source *out);
     void *arg;
 };
 
