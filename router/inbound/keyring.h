@@ -23,6 +23,9 @@ enum {
     KEYRING_REFETCH_S = 5 * 60,      /* at most one fetch per server in that time */
     KEYRING_VALID_S = 7 * 24 * 3600, /* a key is used no longer after it was fetched */
     KEYRING_SERVERS_MAX = 20000,     /* whose keys are kept in memory, per worker */
+    KEYRING_BYTES_MAX = 32 << 20,    /* of their records, likewise */
+    KEYRING_FETCHES_MAX = 256,       /* at once, per worker */
+    KEYRING_ATTEMPTS_MAX = 100000,   /* remembered for KEYRING_REFETCH_S, per worker */
 };
 
 struct keyring;
@@ -36,6 +39,8 @@ struct keyring_options {
     struct ask_ring *ring;   /* for keyrings alone */
     size_t index;            /* in the ring */
     const char *ca_file;     /* PEM; NULL: the system's */
+    const char *connect_to;  /* "host:port" to dial for every server but those hosted here, for
+                                tests; NULL: as the name says */
     uint32_t fetches_per_s;  /* this worker's share */
     /* Asked for an address that is not public, as dialled. */
     bool (*allow_address)(void *arg, const struct in6_addr *address);
@@ -58,13 +63,15 @@ MUST_CHECK bool keyring_get(struct keyring *keyring, uint8_t out_key[ED25519_KEY
 /* Inside something of the caller's that lives until on_done or keyring_cancel. */
 struct key_wait {
     struct ask ask;
+    struct keyring *keyring;
     void (*on_done)(void *arg);
     void *arg;
 };
 
 /* Has the server's keys fetched, if that was not tried in the last KEYRING_REFETCH_S and the budget
- * allows. on_done comes from the loop, once, within KEYRING_FETCH_MS and a little: then keyring_get
- * tells what there is. `server` is a valid server name, and copied. */
+ * allows; else takes over the newest that the asked worker has. on_done comes from the loop, once,
+ * within KEYRING_FETCH_MS and a little: then keyring_get tells what there is. `server` is a valid
+ * server name, and copied. */
 void keyring_refresh(struct keyring *keyring, struct key_wait *wait, struct span server,
                      void (*on_done)(void *arg), void *arg);
 void keyring_cancel(struct keyring *keyring, struct key_wait *wait);

@@ -1,0 +1,42 @@
+/* One fetch of a server's key document: where it is found, and that it is the server's own. */
+#pragma once
+
+#include "base/err.h"
+#include "inbound/key_record.h"
+#include "net/fetch.h"
+#include "proto/own.h"
+#include "proto/span.h"
+
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+enum {
+    WELL_KNOWN_MS = 4000,            /* of the time for everything; the document gets the rest */
+    WELL_KNOWN_SIZE_MAX = 50 * 1024, /* bytes. Source: design.md, section 5 */
+    WELL_KNOWN_REDIRECTS_MAX = 5,
+};
+
+/* The same for every fetch; borrowed while one runs. */
+struct key_fetch_options {
+    struct fetcher *fetcher;
+    uint32_t timeout_ms;    /* for everything */
+    int64_t max_valid_ms;   /* that a key may be used */
+    const char *ca_file;    /* as in struct fetch_request, for what is asked over TLS */
+    const char *connect_to; /* likewise */
+    bool (*allow_address)(void *arg, const struct in6_addr *address);
+    /* True for a server that is asked in cleartext at *host and *port. */
+    bool (*upstream_of)(void *arg, struct span server, const char **host, uint16_t *port);
+    void *arg;
+};
+
+struct key_fetch;
+
+/* `server` is a valid server name, and copied. `done` runs once, from the loop: with the keys,
+ * valid for the call, or NULL after a failure, which was logged. Any error: it cannot be begun, and
+ * `done` never comes. */
+MUST_CHECK enum err key_fetch_start(struct key_fetch **out, const struct key_fetch_options *options,
+                                    struct span server,
+                                    void (*done)(void *arg, const struct key_record *record),
+                                    void *arg);
+void key_fetch_cancel(struct key_fetch *fetch); /* `done` does not come */
