@@ -52,3 +52,8 @@ uint64_t bucket_wait_us(const struct bucket *bucket, uint64_t now_us)
     }
     return (MILLION - have + bucket->per_s - 1) / bucket->per_s;
 }
+
+uint64_t bucket_tokens(const struct bucket *bucket, uint64_t now_us)
+{
+    return millionths_at(bucket, now_us) / MILLION;
+}

@@ -22,3 +22,6 @@ MUST_CHECK bool bucket_take_n(struct bucket *bucket, uint32_t n, uint64_t now_us
 
 /* us from now until a token is there; UINT64_MAX if there never will be. */
 uint64_t bucket_wait_us(const struct bucket *bucket, uint64_t now_us);
+
+/* Whole tokens in the bucket now. */
+uint64_t bucket_tokens(const struct bucket *bucket, uint64_t now_us);

@@ -91,6 +91,21 @@ static void several_are_taken_all_or_none(void **state)
     assert_false(bucket_take(&bucket, second));
 }
 
+static void it_says_how_many_tokens_there_are_and_takes_none(void **state)
+{
+    struct bucket bucket;
+
+    (void)state;
+    bucket_init(&bucket, 4, 3);
+    assert_int_equal(bucket_tokens(&bucket, second), 3);
+    assert_true(bucket_take_n(&bucket, 3, second));
+    assert_int_equal(bucket_tokens(&bucket, second + second / 4 - 1), 0);
+    assert_int_equal(bucket_tokens(&bucket, second + second / 4), 1);
+    assert_int_equal(bucket_tokens(&bucket, 9 * second), 3);
+    assert_true(bucket_take(&bucket, 9 * second));
+    assert_int_equal(bucket_tokens(&bucket, 9 * second), 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -98,6 +113,7 @@ int main(void)
         cmocka_unit_test(time_that_goes_back_fills_nothing),
         cmocka_unit_test(it_says_how_long_a_token_takes),
         cmocka_unit_test(several_are_taken_all_or_none),
+        cmocka_unit_test(it_says_how_many_tokens_there_are_and_takes_none),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
