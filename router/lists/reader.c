@@ -1,0 +1,348 @@
+#include "lists/reader.h"
+
+#include "base/clock.h"
+#include "base/table.h"
+#include "lists/read_budget.h"
+#include "lists/read_call.h"
+#include "proto/check.h"
+#include "proto/ident.h"
+
+#include <stdlib.h>
+
+struct list_reader {
+    struct list_reader_options options;
+    struct ask_port *port;
+    struct read_budget budget; /* of the servers that this port owns */
+    struct table flights;      /* by server and user */
+};
+
+/* The reads of one list: one runs, and at most one waits for its end. */
+struct flight {
+    struct list_reader *reader;
+    struct read_call *call; /* the one that runs */
+    struct list askers;     /* of the one that runs */
+    struct list next;       /* askers of the one that waits; empty: none waits */
+    struct span server, user_id;
+    struct span key; /* server, NUL, user: a server name has no NUL */
+    char bytes[];    /* of the key */
+};
+
+struct waiter {
+    struct link link;
+    struct asker asker;
+};
+
+/* Between workers structs travel as they are, with the bytes of their names after them. */
+static struct span take(struct span *rest, size_t size)
+{
+    CHECK(size <= rest->size);
+    struct span taken = span_of(rest->data, size);
+    *rest = span_skip(*rest, size);
+    return taken;
+}
+
+static void encode_question(struct writer *out, const struct list_read_request *request)
+{
+    writer_bytes(out, span_of(request, sizeof *request));
+    writer_bytes(out, request->server);
+    writer_bytes(out, request->user_id);
+    writer_bytes(out, request->origin);
+}
+
+static void decode_question(struct list_read_request *out, struct span rest)
+{
+    memcpy(out, take(&rest, sizeof *out).data, sizeof *out);
+    out->server = take(&rest, out->server.size);
+    out->user_id = take(&rest, out->user_id.size);
+    out->origin = take(&rest, out->origin.size);
+    CHECK(rest.size == 0);
+}
+
+static void encode_answer(struct writer *out, const struct list_update *update)
+{
+    struct list_update flat = *update;
+
+    flat.devices = (struct span){0};
+    writer_bytes(out, span_of(&flat, sizeof flat));
+    writer_bytes(out, flat.server);
+    writer_bytes(out, flat.user_id);
+}
+
+static void decode_answer(struct list_update *out, struct span rest)
+{
+    memcpy(out, take(&rest, sizeof *out).data, sizeof *out);
+    out->server = take(&rest, out->server.size);
+    out->user_id = take(&rest, out->user_id.size);
+    CHECK(rest.size == 0);
+}
+
+static void add_waiter(struct list *waiters, struct asker asker)
+{
+    struct waiter *waiter = calloc(1, sizeof *waiter);
+
+    CHECK(waiter != NULL);
+    waiter->asker = asker;
+    list_append(waiters, &waiter->link);
+}
+
+static struct waiter *take_waiter(struct list *waiters)
+{
+    struct link *link = list_take_first(waiters);
+
+    return link == NULL ? NULL : LIST_ENTRY(link, struct waiter, link);
+}
+
+/* Everyone whose read has just ended. An empty answer: there was no read. */
+static void answer_askers(struct flight *flight, struct span answer)
+{
+    struct waiter *waiter;
+
+    while ((waiter = take_waiter(&flight->askers)) != NULL) {
+        ask_answer(flight->reader->port, waiter->asker, answer);
+        free(waiter);
+    }
+}
+
+static struct flight *flight_new(struct list_reader *reader, const struct list_read_request *what)
+{
+    size_t size = what->server.size + 1 + what->user_id.size;
+    struct flight *flight = calloc(1, sizeof *flight + size);
+
+    CHECK(flight != NULL);
+    flight->reader = reader;
+    list_init(&flight->askers);
+    list_init(&flight->next);
+    memcpy(flight->bytes, what->server.data, what->server.size);
+    memcpy(flight->bytes + what->server.size + 1, what->user_id.data, what->user_id.size);
+    flight->key = span_of(flight->bytes, size);
+    flight->server = span_of(flight->bytes, what->server.size);
+    flight->user_id = span_skip(flight->key, what->server.size + 1);
+    CHECK(table_put(&reader->flights, flight->key, flight) == NULL);
+    return flight;
+}
+
+static void flight_free(struct flight *flight)
+{
+    table_remove(&flight->reader->flights, flight->key);
+    free(flight);
+}
+
+static struct flight *find_flight(const struct list_reader *reader,
+                                  const struct list_read_request *what)
+{
+    AUTO(writer_fini) struct writer key;
+
+    writer_init(&key, SIZE_MAX);
+    writer_bytes(&key, what->server);
+    writer_char(&key, '\0');
+    writer_bytes(&key, what->user_id);
+    return table_get(&reader->flights, writer_span(&key));
+}
+
+static void count(const struct list_reader *reader, enum fetch_result result)
+{
+    metrics_add_by(reader->options.metrics, COUNTER_BY_list_reads_total, result, 1);
+}
+
+/* Not if the stored list stands: then the read was of an older state, or the list is pushed. */
+static bool changes_list(const struct list_reader *reader, const struct list_update *update)
+{
+    struct device_list old;
+    struct device_list next;
+    struct arena arena;
+
+    arena_init(&arena, DEVICE_LIST_RECORD_MAX);
+    bool changes =
+        lists_get(&old, reader->options.lists, &arena, update->server, update->user_id) == ERR_OK &&
+        device_list_apply(&next, &old, update) == LIST_STORED &&
+        memcmp(&old.current, &next.current, sizeof old.current) != 0;
+    arena_fini(&arena);
+    return changes;
+}
+
+static void take_in(const struct list_reader *reader, const struct list_update *update)
+{
+    count(reader, changes_list(reader, update) ? FETCH_RESULT_CHANGED : FETCH_RESULT_OK);
+    if (lists_submit_update(reader->options.lists, update, NULL, NULL) != ERR_OK) {
+        return; /* counted by the journal; what was read is true all the same */
+    }
+}
+
+static bool find_source(struct read_source *out, const struct list_reader *reader,
+                        struct span server)
+{
+    *out = (struct read_source){0};
+    return reader->options.source_of(reader->options.arg, server, out) && out->key != NULL;
+}
+
+static void go_on(struct flight *flight);
+
+static void on_read(void *arg, const struct list_update *update)
+{
+    struct flight *flight = arg;
+    AUTO(writer_fini) struct writer answer;
+
+    writer_init(&answer, SIZE_MAX);
+    flight->call = NULL;
+    if (update == NULL) {
+        count(flight->reader, FETCH_RESULT_FAILED);
+    } else {
+        take_in(flight->reader, update);
+        encode_answer(&answer, update);
+    }
+    answer_askers(flight, writer_span(&answer));
+    go_on(flight);
+}
+
+static bool begin_read(struct flight *flight)
+{
+    struct list_reader *reader = flight->reader;
+    struct read_source source;
+    const struct read_call_options options = {.loop = reader->options.loop,
+                                              .source = &source,
+                                              .server = flight->server,
+                                              .user_id = flight->user_id,
+                                              .within_ms = LIST_READ_MS,
+                                              .on_done = on_read,
+                                              .arg = flight};
+
+    if (!find_source(&source, reader, flight->server)) {
+        return false;
+    }
+    if (read_call_start(&flight->call, &options) != ERR_OK) {
+        count(reader, FETCH_RESULT_FAILED);
+        return false;
+    }
+    return true;
+}
+
+/* Begins the read that waits, if one does. */
+static void go_on(struct flight *flight)
+{
+    struct link *link;
+
+    while ((link = list_take_first(&flight->next)) != NULL) {
+        list_append(&flight->askers, link);
+    }
+    if (!list_is_empty(&flight->askers) && begin_read(flight)) {
+        return;
+    }
+    answer_askers(flight, (struct span){0});
+    flight_free(flight);
+}
+
+/* A read pays when it is queued, not when it begins: so whoever is over the budget hears it at
+ * once. As many tokens are spent either way; reads that waited may begin closer together. */
+static bool may_read(struct list_reader *reader, const struct list_read_request *request)
+{
+    struct read_source source;
+
+    if (request->user_id.size > IDENT_MAX || !find_source(&source, reader, request->server)) {
+        return false;
+    }
+    if (!read_budget_take(&reader->budget, request, source.reads_per_s, clock_monotonic_us())) {
+        count(reader, FETCH_RESULT_BUDGET);
+        return false;
+    }
+    return true;
+}
+
+/* A read that runs may have begun before the asker needed it, one that waits has not. */
+static void on_question(void *arg, struct asker asker, struct span question)
+{
+    struct list_reader *reader = arg;
+    struct list_read_request request;
+
+    decode_question(&request, question);
+    struct flight *flight = find_flight(reader, &request);
+    if ((flight == NULL || list_is_empty(&flight->next)) && !may_read(reader, &request)) {
+        ask_answer(reader->port, asker, (struct span){0});
+        return;
+    }
+    if (flight == NULL) {
+        flight = flight_new(reader, &request);
+    }
+    add_waiter(&flight->next, asker);
+    if (flight->call == NULL) {
+        go_on(flight);
+    }
+}
+
+enum err list_reader_new(struct list_reader **out, const struct list_reader_options *options)
+{
+    struct list_reader *reader = calloc(1, sizeof *reader);
+
+    CHECK(reader != NULL);
+    reader->options = *options;
+    enum err result = ask_port_new(&reader->port, options->ring, options->index, options->loop,
+                                   on_question, reader);
+    if (result != ERR_OK) {
+        free(reader);
+        return result;
+    }
+    read_budget_init(&reader->budget);
+    table_init(&reader->flights);
+    *out = reader;
+    return ERR_OK;
+}
+
+static void drop_waiters(struct list *waiters)
+{
+    struct waiter *waiter;
+
+    while ((waiter = take_waiter(waiters)) != NULL) {
+        free(waiter);
+    }
+}
+
+void list_reader_free(struct list_reader *reader)
+{
+    struct flight *flight;
+
+    if (reader == NULL) {
+        return;
+    }
+    struct table_iter iter = table_iterate(&reader->flights);
+    while ((flight = table_next(&iter, NULL)) != NULL) {
+        read_call_cancel(flight->call);
+        drop_waiters(&flight->askers);
+        drop_waiters(&flight->next);
+        flight_free(flight);
+    }
+    ask_port_free(reader->port);
+    table_fini(&reader->flights);
+    read_budget_fini(&reader->budget);
+    free(reader);
+}
+
+static void on_answer(void *arg, struct span answer)
+{
+    struct list_read *read = arg;
+    struct list_update update;
+
+    if (answer.size == 0) {
+        read->on_done(read->arg, NULL);
+        return;
+    }
+    decode_answer(&update, answer);
+    read->on_done(read->arg, &update);
+}
+
+void list_read_start(struct list_reader *reader, struct list_read *read,
+                     const struct list_read_request *request,
+                     void (*on_done)(void *arg, const struct list_update *update), void *arg)
+{
+    AUTO(writer_fini) struct writer question;
+
+    writer_init(&question, SIZE_MAX);
+    encode_question(&question, request);
+    read->on_done = on_done;
+    read->arg = arg;
+    /* The server's name alone, so that its budget is in one place. */
+    ask_start(reader->port, &read->ask, request->server, writer_span(&question), on_answer, read);
+}
+
+void list_read_cancel(struct list_reader *reader, struct list_read *read)
+{
+    ask_cancel(reader->port, &read->ask);
+}
