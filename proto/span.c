@@ -1,7 +1,5 @@
 #include "proto/span.h"
 
-#include <strings.h>
-
 int span_compare(struct span a, struct span b)
 {
     size_t common = a.size < b.size ? a.size : b.size;
@@ -13,9 +11,24 @@ int span_compare(struct span a, struct span b)
     return (a.size > b.size) - (a.size < b.size);
 }
 
+static unsigned char ascii_lower(char c)
+{
+    unsigned char byte = (unsigned char)c;
+
+    return byte >= 'A' && byte <= 'Z' ? (unsigned char)(byte | 0x20) : byte;
+}
+
 bool span_equal_nocase(struct span a, struct span b)
 {
-    return a.size == b.size && (a.size == 0 || strncasecmp(a.data, b.data, a.size) == 0);
+    if (a.size != b.size) {
+        return false;
+    }
+    for (size_t i = 0; i < a.size; i++) {
+        if (ascii_lower(a.data[i]) != ascii_lower(b.data[i])) {
+            return false;
+        }
+    }
+    return true;
 }
 
 struct span span_skip(struct span s, size_t from)

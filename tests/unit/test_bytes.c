@@ -148,6 +148,38 @@ static void base64_comes_back(void **state)
     writer_fini(&w);
 }
 
+static void case_is_ignored_of_ascii_letters_alone(void **state)
+{
+    static const struct {
+        const char *name;
+        struct span a, b;
+        bool is_equal;
+    } rows[] = {
+        {"nothing", SPAN_INIT(""), SPAN_INIT(""), true},
+        {"all letters", SPAN_INIT("ABCDEFGHIJKLMNOPQRSTUVWXYZ"),
+         SPAN_INIT("abcdefghijklmnopqrstuvwxyz"), true},
+        {"the same", SPAN_INIT("x-Matrix 1\xff"), SPAN_INIT("X-mATRIX 1\xff"), true},
+        {"another size", SPAN_INIT("host"), SPAN_INIT("hosts"), false},
+        {"the last byte differs", SPAN_INIT("hosT"), SPAN_INIT("hosu"), false},
+        {"the first byte differs", SPAN_INIT("host"), SPAN_INIT("gost"), false},
+        {"after a NUL", SPAN_INIT("a\0b"), SPAN_INIT("a\0c"), false},
+        {"after a NUL, only the case", SPAN_INIT("a\0b"), SPAN_INIT("A\0B"), true},
+        {"a NUL at the start", SPAN_INIT("\0b"), SPAN_INIT("\0c"), false},
+        {"before the letters", SPAN_INIT("@"), SPAN_INIT("`"), false},
+        {"after the letters", SPAN_INIT("["), SPAN_INIT("{"), false},
+        {"Latin-1", SPAN_INIT("\xc4"), SPAN_INIT("\xe4"), false},
+        {"UTF-8", SPAN_INIT("\xc3\x84"), SPAN_INIT("\xc3\xa4"), false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        if (span_equal_nocase(rows[i].a, rows[i].b) != rows[i].is_equal ||
+            span_equal_nocase(rows[i].b, rows[i].a) != rows[i].is_equal) {
+            fail_msg("row failed: %s", rows[i].name);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -159,6 +191,7 @@ int main(void)
         cmocka_unit_test(strings_have_the_shortest_escapes),
         cmocka_unit_test(base64_takes_what_honest_servers_write),
         cmocka_unit_test(base64_comes_back),
+        cmocka_unit_test(case_is_ignored_of_ascii_letters_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
