@@ -20,6 +20,8 @@ enum {
 static const char help[] =
     "Usage: freshet COMMAND\n"
     "\n"
+    "  serve --config FILE\n"
+    "               run; SIGTERM ends it after what is in flight, SIGHUP reads FILE again\n"
     "  check-config FILE\n"
     "               say what is wrong with FILE, or what each hosted server gets and what not\n"
     "  docs config, docs metrics\n"

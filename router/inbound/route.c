@@ -131,8 +131,7 @@ const char *route_class_label(enum route_class class)
     return labels[class];
 }
 
-/* The host without its port; an IPv6 literal keeps its brackets. */
-static struct span without_port(struct span host)
+struct span route_host_without_port(struct span host)
 {
     for (size_t i = host.size; i > 0; i--) {
         char c = host.data[i - 1];
@@ -151,5 +150,6 @@ bool route_host_matches(struct span entry, struct span host)
     if (span_equal_nocase(entry, host)) {
         return true;
     }
-    return without_port(entry).size == entry.size && span_equal_nocase(entry, without_port(host));
+    return route_host_without_port(entry).size == entry.size &&
+           span_equal_nocase(entry, route_host_without_port(host));
 }

@@ -28,3 +28,6 @@ const char *route_class_label(enum route_class class);
 /* True if `host` (a Host or :authority value, port included) is that entry of a server's `hosts`:
  * host and port exactly, or, where the entry has no port, the host alone. ASCII case ignored. */
 bool route_host_matches(struct span entry, struct span host);
+
+/* The host without its port; an IPv6 literal keeps its brackets. */
+struct span route_host_without_port(struct span host);

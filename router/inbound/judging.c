@@ -1,0 +1,265 @@
+#include "inbound/exchange.h"
+
+#include "base/clock.h"
+#include "lists/judge.h"
+#include "proto/check.h"
+
+/* The list of one recipient, read for this transaction. */
+struct recipient_read {
+    struct list_read read;
+    struct exchange *ex;
+    const struct batch *batch;
+    size_t first; /* of the batch's judgements */
+    bool is_running;
+};
+
+struct judging {
+    struct judgement *verdicts; /* one for each usable claim, batch by batch */
+    bool *needs_second;         /* by verdict */
+    size_t n;
+    struct recipient_read *reads;
+    size_t n_reads;
+    size_t n_running;
+    bool has_settled;
+    bool is_late; /* lists.wait_ms is over */
+    struct timer wait;
+};
+
+static struct list_read_request request_for(const struct exchange *ex, struct span user_id)
+{
+    return (struct list_read_request){
+        .server = ex->server->name, .user_id = user_id, .origin = ex->origin};
+}
+
+static void set_verdict(struct judgement *judgement, enum verdict verdict,
+                        const struct device_list *list)
+{
+    judgement->verdict = verdict;
+    judgement->has_current = list != NULL;
+    if (list != NULL) {
+        judgement->current = list->current;
+    }
+}
+
+/* The list as this read leaves it, against each claim for its recipient. A read that says nothing
+ * new of the list as it is known by now (LIST_KEPT) settles nothing. */
+static void judge_after_read(struct recipient_read *self, const struct list_update *update)
+{
+    struct exchange *ex = self->ex;
+    struct judging *judging = ex->judging;
+    struct device_list old;
+    struct device_list after;
+    enum err known =
+        lists_get(&old, ex->inbound->parts.lists, &ex->arena, update->server, update->user_id);
+
+    if ((known != ERR_OK && known != ERR_NOT_FOUND) ||
+        device_list_apply(&after, known == ERR_OK ? &old : NULL, update) == LIST_KEPT) {
+        return;
+    }
+    for (size_t i = self->first;
+         i < judging->n && span_equal(judging->verdicts[i].user_id, self->batch->user_id); i++) {
+        struct judgement *judgement = &judging->verdicts[i];
+        if (judgement->verdict == VERDICT_UNKNOWN) {
+            enum verdict verdict =
+                judge_read(&judging->needs_second[i], &after, &judgement->offer->claim);
+            set_verdict(judgement, verdict, &after);
+        }
+    }
+}
+
+static void on_read(void *arg, const struct list_update *update)
+{
+    struct recipient_read *self = arg;
+    struct judging *judging = self->ex->judging;
+
+    self->is_running = false;
+    judging->n_running--;
+    if (update != NULL) {
+        judge_after_read(self, update);
+    }
+    if (judging->n_running == 0) {
+        judging_settle(self->ex);
+        exchange_run(self->ex);
+    }
+}
+
+static void start_read(struct exchange *ex, const struct batch *batch, size_t first)
+{
+    struct judging *judging = ex->judging;
+    struct list_read_request request = request_for(ex, batch->user_id);
+
+    if (ex->server->key == NULL) {
+        return;
+    }
+    if (judging->n_reads == READS_MAX) {
+        metrics_add_by(ex->inbound->parts.metrics, COUNTER_BY_list_reads_total, FETCH_RESULT_BUDGET,
+                       1);
+        return;
+    }
+    struct recipient_read *self = &judging->reads[judging->n_reads++];
+    *self = (struct recipient_read){.ex = ex, .batch = batch, .first = first, .is_running = true};
+    judging->n_running++;
+    list_read_start(ex->inbound->parts.reader, &self->read, &request, on_read, self);
+}
+
+/* What the stored list says of each usable claim in the batch. */
+static void judge_batch(struct exchange *ex, const struct batch *batch)
+{
+    const struct inbound_settings *settings = &ex->inbound->settings;
+    struct judging *judging = ex->judging;
+    struct device_list list;
+    size_t first = judging->n;
+    bool has_list = false;
+    bool needs_read = false;
+
+    for (uint32_t i = 0; i < batch->n_offers; i++) {
+        const struct offer *offer = &batch->offers[i];
+        enum judge_need need = JUDGE_DONE;
+        if (offer->claim_result != CLAIM_USABLE) {
+            continue;
+        }
+        if (judging->n == first) {
+            has_list = lists_get(&list, ex->inbound->parts.lists, &ex->arena, ex->server->name,
+                                 batch->user_id) == ERR_OK;
+        }
+        struct judgement *judgement = &judging->verdicts[judging->n++];
+        *judgement = (struct judgement){.user_id = batch->user_id, .offer = offer};
+        enum verdict verdict = judge_cached(&need, has_list ? &list : NULL, &offer->claim,
+                                            clock_ms(), (int64_t)settings->max_age_s * 1000);
+        set_verdict(judgement, verdict, has_list ? &list : NULL);
+        needs_read = needs_read || need == JUDGE_READ;
+    }
+    if (needs_read) {
+        start_read(ex, batch, first);
+    }
+}
+
+static size_t count_claims(const struct batches *batches)
+{
+    size_t n = 0;
+
+    for (uint32_t i = 0; i < batches->n; i++) {
+        for (uint32_t j = 0; j < batches->batches[i].n_offers; j++) {
+            n += batches->batches[i].offers[j].claim_result == CLAIM_USABLE;
+        }
+    }
+    return n;
+}
+
+static void on_late(void *arg)
+{
+    struct exchange *ex = arg;
+
+    ex->judging->is_late = true;
+    exchange_run(ex);
+}
+
+static bool judging_init(struct exchange *ex, size_t n_claims)
+{
+    struct judging *judging = arena_calloc(&ex->arena, 1, sizeof *judging);
+    size_t n_reads = ex->batches.n < READS_MAX ? ex->batches.n : READS_MAX;
+
+    if (judging == NULL) {
+        return false;
+    }
+    judging->verdicts = arena_calloc(&ex->arena, n_claims, sizeof *judging->verdicts);
+    judging->needs_second = arena_calloc(&ex->arena, n_claims, sizeof *judging->needs_second);
+    judging->reads = arena_calloc(&ex->arena, n_reads, sizeof *judging->reads);
+    if (judging->verdicts == NULL || judging->needs_second == NULL || judging->reads == NULL) {
+        return false;
+    }
+    ex->judging = judging;
+    return true;
+}
+
+enum step_result step_judge(struct exchange *ex)
+{
+    size_t n_claims = count_claims(&ex->batches);
+
+    if (n_claims == 0) {
+        return STEP_NEXT;
+    }
+    if (!judging_init(ex, n_claims)) {
+        exchange_count_unjudged(ex, UNJUDGED_PARSE_BUDGET, 1);
+        return STEP_NEXT;
+    }
+    for (uint32_t i = 0; i < ex->batches.n; i++) {
+        judge_batch(ex, &ex->batches.batches[i]);
+    }
+    if (ex->judging->n_running == 0) {
+        judging_settle(ex);
+    }
+    return STEP_NEXT;
+}
+
+bool judging_wants_answer(const struct exchange *ex)
+{
+    const struct judging *judging = ex->judging;
+
+    for (size_t i = 0; judging != NULL && i < judging->n; i++) {
+        if (!judging->verdicts[i].offer->claim.per_device) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void judging_status_came(struct exchange *ex)
+{
+    struct judging *judging = ex->judging;
+
+    if (judging != NULL && judging->n_running > 0) {
+        timer_init(&judging->wait, ex->inbound->parts.loop, on_late, ex);
+        timer_start(&judging->wait, ex->inbound->settings.wait_ms);
+    }
+}
+
+bool judging_is_done(const struct exchange *ex)
+{
+    const struct judging *judging = ex->judging;
+
+    return judging == NULL || judging->n_running == 0 || judging->is_late;
+}
+
+void judging_settle(struct exchange *ex)
+{
+    struct judging *judging = ex->judging;
+    const struct inbound_parts *parts = &ex->inbound->parts;
+
+    if (judging == NULL || judging->has_settled) {
+        return;
+    }
+    judging->has_settled = true;
+    metrics_observe(parts->metrics, HISTOGRAM_verdict_seconds,
+                    (double)(clock_monotonic_us() - ex->whole_us) / 1e6);
+    for (size_t i = 0; i < judging->n; i++) {
+        const struct judgement *judgement = &judging->verdicts[i];
+        struct list_read_request request = request_for(ex, judgement->user_id);
+        metrics_add_by(parts->metrics, COUNTER_BY_verdicts_total, judgement->verdict, 1);
+        if (judging->needs_second[i]) {
+            second_looks_add(parts->second_looks, &request, &judgement->offer->claim,
+                             ex->inbound->settings.settle_ms);
+        }
+    }
+}
+
+const struct judgement *judging_verdicts(const struct exchange *ex, size_t *n)
+{
+    *n = ex->judging == NULL ? 0 : ex->judging->n;
+    return ex->judging == NULL ? NULL : ex->judging->verdicts;
+}
+
+void judging_fini(struct exchange *ex)
+{
+    struct judging *judging = ex->judging;
+
+    if (judging == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < judging->n_reads; i++) {
+        if (judging->reads[i].is_running) {
+            list_read_cancel(ex->inbound->parts.reader, &judging->reads[i].read);
+        }
+    }
+    timer_fini(&judging->wait);
+}
