@@ -11,7 +11,7 @@
 enum {
     N_KEYRINGS = 2,
     N_WAITS = 6,
-    MAP_BYTES = 8 << 20,
+    MAP_BYTES = 128 << 20,
     QUEUE_MAX = 1 << 16,
     BUDGET = 100,
     DAY_MS = 24 * 3600 * 1000,
@@ -20,6 +20,12 @@ enum {
 #define KEY_ID     SPAN_LIT("ed25519:1")
 #define KEY_PATH   "/_matrix/key/v2/server"
 #define WELL_KNOWN "/.well-known/matrix/server"
+
+/* What is asked at first, and after a redirect. */
+#define FIRST "a.test " WELL_KNOWN "\n"
+#define AGAIN "b.test " WELL_KNOWN "\n"
+
+#define DELEGATES(to) "{\"m.server\":\"" to "\"}"
 
 static const uint8_t seed[ED25519_KEY_SIZE] = {1, 2, 3};
 static const uint8_t other_seed[ED25519_KEY_SIZE] = {4, 5, 6};
@@ -39,6 +45,7 @@ enum document {
 
 /* A peer that is every homeserver there is, on one port. */
 struct fixture {
+    uint8_t key[ED25519_KEY_SIZE], other_key[ED25519_KEY_SIZE]; /* of the seeds */
     struct tls_files files;
     struct tls_context *tls;
     struct loop *loop;
@@ -52,7 +59,9 @@ struct fixture {
     struct keyring *keyrings[N_KEYRINGS];
     struct key_wait waits[N_WAITS];
     unsigned n_done;
+    const char *ca_file;
     char connect_to[32];
+    bool dials_as_named;
 
     const char *name; /* the server whose document there is; NULL: whoever the Host names */
     enum document document;
@@ -250,8 +259,8 @@ static void open_keyrings(struct fixture *f)
         .journal = f->journal,
         .metrics = &f->metrics,
         .ring = f->ring,
-        .ca_file = f->files.chain,
-        .connect_to = f->connect_to,
+        .ca_file = f->ca_file,
+        .connect_to = f->dials_as_named ? NULL : f->connect_to,
         .fetches_per_s = BUDGET,
         .allow_address = allow_address,
         .upstream_of = upstream_of,
@@ -290,10 +299,13 @@ static int setup(void **state)
     struct fixture *f = calloc(1, sizeof *f);
 
     CHECK(f != NULL);
+    ed25519_public_key(f->key, seed);
+    ed25519_public_key(f->other_key, other_seed);
     tls_files_make(&f->files, "DNS:a.test,DNS:b.test,DNS:delegated.test,IP:127.0.0.1");
     writer_init(&f->log, RECORD_MAX);
     f->valid_until_ts = clock_ms() + DAY_MS;
     f->allows_loopback = true;
+    f->ca_file = f->files.chain;
     assert_int_equal(loop_new(&f->loop), ERR_OK);
     store_dir_make(&f->dir);
     assert_int_equal(store_open(&f->store, f->dir.path, MAP_BYTES), ERR_OK);
@@ -341,17 +353,14 @@ static void refresh(struct fixture *f, size_t keyring, const char *server)
 static const uint8_t *seed_of(struct fixture *f, size_t keyring, const char *server, int64_t now_ms)
 {
     uint8_t got[ED25519_KEY_SIZE];
-    uint8_t key[ED25519_KEY_SIZE];
 
     if (!keyring_get(f->keyrings[keyring], got, span_str(server), KEY_ID, now_ms)) {
         return NULL;
     }
-    ed25519_public_key(key, seed);
-    if (memcmp(got, key, sizeof key) == 0) {
+    if (memcmp(got, f->key, sizeof got) == 0) {
         return seed;
     }
-    ed25519_public_key(key, other_seed);
-    assert_memory_equal(got, key, sizeof key);
+    assert_memory_equal(got, f->other_key, sizeof got);
     return other_seed;
 }
 
@@ -570,36 +579,29 @@ static void a_server_is_found_as_the_specification_says(void **state)
     static const struct {
         const char *server;
         const char *well_known; /* NULL: there is none */
-        unsigned n_redirects;
         const char *asked;
+        unsigned n_redirects;
         bool is_found;
     } rows[] = {
-        {"a.test:1", "{\"m.server\":\"b.test\"}", 0, "a.test:1 " KEY_PATH "\n", true},
-        {"127.0.0.1", "{\"m.server\":\"b.test\"}", 0, "127.0.0.1 " KEY_PATH "\n", true},
-        {"127.0.0.1:2", NULL, 0, "127.0.0.1:2 " KEY_PATH "\n", true},
-        {"[::1]", NULL, 0, "", false}, /* not in the certificate, but no .well-known either */
-        {"a.test", NULL, 0, "a.test " WELL_KNOWN "\na.test " KEY_PATH "\n", true},
-        {"a.test", "{\"m.server\":\"delegated.test\"}", 0,
-         "a.test " WELL_KNOWN "\ndelegated.test " KEY_PATH "\n", true},
-        {"a.test", "{\"m.server\":\"delegated.test:443\"}", 0,
-         "a.test " WELL_KNOWN "\ndelegated.test:443 " KEY_PATH "\n", true},
-        {"a.test", "{\"m.server\":\"127.0.0.1\"}", 0,
-         "a.test " WELL_KNOWN "\n127.0.0.1 " KEY_PATH "\n", true},
-        {"a.test", "{\"m.server\":\"not in the certificate\"}", 0,
-         "a.test " WELL_KNOWN "\na.test " KEY_PATH "\n", true},
-        {"a.test", "{\"m.server\":\"c.test\"}", 0, "a.test " WELL_KNOWN "\n", false},
-        {"a.test", "{\"m.server\":\"b.test/x?\"}", 0,
-         "a.test " WELL_KNOWN "\na.test " KEY_PATH "\n", true},
-        {"a.test", "{\"m.server\":7}", 0, "a.test " WELL_KNOWN "\na.test " KEY_PATH "\n", true},
-        {"a.test", "[\"m.server\"]", 0, "a.test " WELL_KNOWN "\na.test " KEY_PATH "\n", true},
-        {"a.test", "<html>", 0, "a.test " WELL_KNOWN "\na.test " KEY_PATH "\n", true},
-        {"a.test", "{\"m.server\":\"delegated.test\"}", 2,
-         "a.test " WELL_KNOWN "\nb.test " WELL_KNOWN "\nb.test " WELL_KNOWN
-         "\ndelegated.test " KEY_PATH "\n",
+        {"a.test:1", DELEGATES("b.test"), "a.test:1 " KEY_PATH "\n", 0, true},
+        {"127.0.0.1", DELEGATES("b.test"), "127.0.0.1 " KEY_PATH "\n", 0, true},
+        {"127.0.0.1:2", NULL, "127.0.0.1:2 " KEY_PATH "\n", 0, true},
+        {"[::1]", NULL, "", 0, false}, /* not in the certificate, but no .well-known either */
+        {"a.test", NULL, FIRST "a.test " KEY_PATH "\n", 0, true},
+        {"a.test", DELEGATES("delegated.test"), FIRST "delegated.test " KEY_PATH "\n", 0, true},
+        {"a.test", DELEGATES("delegated.test:443"), FIRST "delegated.test:443 " KEY_PATH "\n", 0,
          true},
-        {"a.test", "{\"m.server\":\"delegated.test\"}", WELL_KNOWN_REDIRECTS_MAX + 1,
-         "a.test " WELL_KNOWN "\nb.test " WELL_KNOWN "\nb.test " WELL_KNOWN "\nb.test " WELL_KNOWN
-         "\nb.test " WELL_KNOWN "\nb.test " WELL_KNOWN "\na.test " KEY_PATH "\n",
+        {"a.test", DELEGATES("127.0.0.1"), FIRST "127.0.0.1 " KEY_PATH "\n", 0, true},
+        {"a.test", DELEGATES("c.test"), FIRST, 0, false}, /* not in the certificate */
+        {"a.test", DELEGATES("no server name"), FIRST "a.test " KEY_PATH "\n", 0, true},
+        {"a.test", DELEGATES("b.test/x?"), FIRST "a.test " KEY_PATH "\n", 0, true},
+        {"a.test", "{\"m.server\":7}", FIRST "a.test " KEY_PATH "\n", 0, true},
+        {"a.test", "[\"m.server\"]", FIRST "a.test " KEY_PATH "\n", 0, true},
+        {"a.test", "<html>", FIRST "a.test " KEY_PATH "\n", 0, true},
+        {"a.test", DELEGATES("delegated.test"), FIRST AGAIN AGAIN "delegated.test " KEY_PATH "\n",
+         2, true},
+        {"a.test", DELEGATES("delegated.test"),
+         FIRST AGAIN AGAIN AGAIN AGAIN AGAIN "a.test " KEY_PATH "\n", WELL_KNOWN_REDIRECTS_MAX + 1,
          true},
     };
     struct fixture *f = *state;
@@ -716,6 +718,23 @@ static void a_question_that_was_not_read_ends_with_the_keyring(void **state)
     assert_log(f, "");
 }
 
+/* A record of one server with that many keys, all the same. */
+static void encode_record(struct writer *out, const char *server, uint32_t n_keys,
+                          const uint8_t key[ED25519_KEY_SIZE])
+{
+    static const char long_id[KEY_RECORD_ID_MAX] = "ed25519:";
+    struct key_record record = {.server = span_str(server), .n_keys = n_keys};
+
+    for (uint32_t i = 0; i < n_keys; i++) {
+        record.keys[i].key_id = i == 0 ? KEY_ID : span_of(long_id, sizeof long_id);
+        record.keys[i].valid_until_ms = INT64_MAX;
+        memcpy(record.keys[i].key, key, ED25519_KEY_SIZE);
+    }
+    writer_reset(out);
+    key_record_encode(out, &record);
+    CHECK(!out->failed);
+}
+
 static enum err put_raw(struct store_txn *txn, void *arg)
 {
     const struct span *value = arg;
@@ -744,26 +763,162 @@ static void put(struct fixture *f, struct span value)
 static void a_stored_record_is_believed_only_if_it_is_that_servers(void **state)
 {
     struct fixture *f = *state;
-    struct key_record record = {.server = SPAN_LIT("a.test:1"), .n_keys = 1};
     struct writer w;
 
-    record.keys[0] = (struct key_record_key){.key_id = KEY_ID, .valid_until_ms = INT64_MAX};
-    ed25519_public_key(record.keys[0].key, seed);
     writer_init(&w, KEY_RECORD_MAX);
-    key_record_encode(&w, &record);
+    encode_record(&w, "a.test:1", 1, f->key);
     put(f, writer_span(&w));
     assert_true(has_key(f, 0, "a.test:1"));
     put(f, span_of(w.data, w.size - 1));
     assert_false(has_key(f, 0, "a.test:1"));
     put(f, SPAN_LIT(""));
     assert_false(has_key(f, 0, "a.test:1"));
-    record.server = SPAN_LIT("b.test:1");
-    writer_reset(&w);
-    key_record_encode(&w, &record);
+    encode_record(&w, "b.test:1", 1, f->key);
     put(f, writer_span(&w));
     assert_false(has_key(f, 0, "a.test:1"));
     assert_false(has_key(f, 0, "b.test:1"));
     writer_fini(&w);
+}
+
+/* s0.test and so on. */
+struct servers {
+    uint32_t n;
+    uint32_t n_keys; /* of each */
+    const uint8_t *key;
+};
+
+static void name_server(char out[32], uint32_t i)
+{
+    snprintf(out, 32, "s%u.test", i);
+}
+
+static enum err put_servers(struct store_txn *txn, void *arg)
+{
+    const struct servers *servers = arg;
+    char name[32];
+    struct store_key key;
+    struct writer w;
+
+    writer_init(&w, KEY_RECORD_MAX);
+    for (uint32_t i = 0; i < servers->n; i++) {
+        name_server(name, i);
+        encode_record(&w, name, servers->n_keys, servers->key);
+        store_key_make(&key, STORE_KEY, &(struct span){name, strlen(name)}, 1);
+        store_txn_put(txn, &key, writer_span(&w));
+    }
+    writer_fini(&w);
+    return store_txn_error(txn);
+}
+
+static void store_servers(struct fixture *f, struct servers servers)
+{
+    struct ticket ticket = {.bytes = 1, .apply = put_servers, .done = put_done, .arg = &servers};
+
+    assert_int_equal(journal_submit(f->journal, &ticket), ERR_OK);
+    journal_stop(f->journal);
+    start_journal(f);
+}
+
+static size_t record_size(uint32_t n_keys)
+{
+    static const uint8_t key[ED25519_KEY_SIZE];
+    struct writer w;
+    char name[32];
+
+    name_server(name, 1000);
+    writer_init(&w, KEY_RECORD_MAX);
+    encode_record(&w, name, n_keys, key);
+    size_t size = w.size;
+    writer_fini(&w);
+    return size;
+}
+
+/* What is in memory hides what the store has meanwhile, which tells whether it was dropped. */
+static void memory_is_bounded_and_what_was_dropped_comes_back(void **state)
+{
+    struct fixture *f = *state;
+    const struct servers rows[] = {
+        {KEYRING_SERVERS_MAX, 1, f->key},
+        {(uint32_t)(KEYRING_BYTES_MAX / record_size(KEY_DOCUMENT_KEYS_MAX)), KEY_DOCUMENT_KEYS_MAX,
+         f->key},
+    };
+    char name[32];
+
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        uint32_t n_more = rows[i].n + 20; /* the shorter names leave room for a few more */
+        restart(f);
+        store_servers(f, (struct servers){n_more, rows[i].n_keys, f->key});
+        assert_true(has_key(f, 0, "s0.test"));
+        store_servers(f, (struct servers){1, rows[i].n_keys, f->other_key});
+        for (uint32_t k = 1; k < rows[i].n; k++) {
+            name_server(name, k);
+            assert_true(has_key(f, 0, name));
+        }
+        assert_true(has_key(f, 0, "s0.test"));
+        for (uint32_t k = rows[i].n; k < n_more; k++) {
+            name_server(name, k);
+            assert_true(has_key(f, 0, name));
+        }
+        assert_ptr_equal(seed_of(f, 0, "s0.test", 0), other_seed);
+    }
+}
+
+static void only_so_many_fetches_run_at_once(void **state)
+{
+    enum { N = 600 };
+    struct fixture *f = *state;
+    struct key_wait *waits = calloc(N, sizeof *waits);
+    char name[32];
+    uint16_t port;
+    int silent = raw_listen(&port);
+
+    CHECK(waits != NULL);
+    snprintf(f->connect_to, sizeof f->connect_to, "127.0.0.1:%u", port);
+    for (size_t i = 0; i < N; i++) {
+        keyring_set_budget(f->keyrings[i % N_KEYRINGS], N);
+        snprintf(name, sizeof name, "a.test:%zu", i + 1);
+        keyring_refresh(f->keyrings[0], &waits[i], span_str(name), on_done, f);
+    }
+    RUN_UNTIL(f->loop, f->n_done == N - N_KEYRINGS * KEYRING_FETCHES_MAX);
+    assert_counted(f, 0, 0, f->n_done);
+    for (size_t i = 0; i < N; i++) {
+        keyring_cancel(f->keyrings[0], &waits[i]);
+    }
+    close_keyrings(f);
+    free(waits);
+    close(silent);
+}
+
+/* Port 8448 of an address that no other program is likely to use. */
+static void the_port_is_8448_if_none_is_said(void **state)
+{
+    struct fixture *f = *state;
+    struct tls_files files;
+    struct tls_context *tls;
+    struct http_listener *listener;
+    char address[32];
+    char names[40];
+
+    snprintf(address, sizeof address, "127.%d.%d.8", getpid() / 250 % 250, getpid() % 250);
+    snprintf(names, sizeof names, "IP:%s", address);
+    tls_files_make(&files, names);
+    assert_int_equal(tls_server_new(&tls, &(struct tls_certificate){files.chain, files.key}, 1),
+                     ERR_OK);
+    assert_int_equal(
+        http_listener_open(&listener, f->loop,
+                           &(struct http_listener_options){
+                               .address = address, .port = 8448, .tls = tls, .reuseport = true},
+                           &ops, f),
+        ERR_OK);
+    close_keyrings(f);
+    f->ca_file = files.chain;
+    f->dials_as_named = true;
+    open_keyrings(f);
+    refresh(f, 0, address);
+    assert_true(has_key(f, 0, address));
+    http_listener_free(listener);
+    tls_context_free(tls);
+    tls_files_remove(&files);
 }
 
 #define TEST(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
@@ -789,6 +944,9 @@ int main(void)
         TEST(fetches_that_run_end_with_the_keyring),
         TEST(a_question_that_was_not_read_ends_with_the_keyring),
         TEST(a_stored_record_is_believed_only_if_it_is_that_servers),
+        TEST(memory_is_bounded_and_what_was_dropped_comes_back),
+        TEST(only_so_many_fetches_run_at_once),
+        TEST(the_port_is_8448_if_none_is_said),
     };
 
     return cmocka_run_group_tests_name("keyring", tests, NULL, NULL);
