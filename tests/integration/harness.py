@@ -339,6 +339,8 @@ class Server:
             self._open.add(sock)
         try:
             sock.settimeout(120)
+            # Else an answer waits up to 40 ms for the peer's delayed acknowledgement of the TLS session tickets.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._tls is not None:
                 plain, sock = sock, self._tls.wrap_socket(sock, server_side=True)
                 with self._lock:
