@@ -37,6 +37,7 @@ enum document {
     DOCUMENT_OTHER_NAME,
     DOCUMENT_UNSIGNED,
     DOCUMENT_TOO_LARGE,
+    DOCUMENT_ANNOUNCED, /* as too large, and no byte of it comes */
     DOCUMENT_EXPIRED,
     DOCUMENT_STATUS,
     DOCUMENT_REDIRECT,
@@ -132,6 +133,7 @@ static void write_odd_document(struct writer *out, const struct fixture *f, stru
         write_document(out, seed, name, clock_ms() - 1000);
         break;
     case DOCUMENT_GOOD:
+    case DOCUMENT_ANNOUNCED:
     case DOCUMENT_STATUS:
     case DOCUMENT_REDIRECT:
     case DOCUMENT_HOLD:
@@ -155,6 +157,9 @@ static void answer_document(struct fixture *f, struct http_exchange *ex, struct 
     write_odd_document(&body, f, f->name != NULL ? span_str(f->name) : host);
     if (f->document == DOCUMENT_HOLD) {
         f->held = ex;
+    } else if (f->document == DOCUMENT_ANNOUNCED) {
+        f->held = ex;
+        http_respond_head(ex, 200, NULL, 0, KEY_DOCUMENT_SIZE_MAX + 1);
     } else if (f->document == DOCUMENT_REDIRECT) {
         f->document = DOCUMENT_GOOD;
         redirect(ex, "https://a.test/" KEY_PATH);
@@ -537,9 +542,13 @@ static void what_is_not_the_servers_document_is_no_key(void **state)
         const char *name;
         enum document document;
     } rows[] = {
-        {"of another server", DOCUMENT_OTHER_NAME}, {"unsigned", DOCUMENT_UNSIGNED},
-        {"too large", DOCUMENT_TOO_LARGE},          {"expired", DOCUMENT_EXPIRED},
-        {"with another status", DOCUMENT_STATUS},   {"elsewhere", DOCUMENT_REDIRECT},
+        {"of another server", DOCUMENT_OTHER_NAME},
+        {"unsigned", DOCUMENT_UNSIGNED},
+        {"too large", DOCUMENT_TOO_LARGE},
+        {"announced as too large", DOCUMENT_ANNOUNCED},
+        {"expired", DOCUMENT_EXPIRED},
+        {"with another status", DOCUMENT_STATUS},
+        {"elsewhere", DOCUMENT_REDIRECT},
     };
     struct fixture *f = *state;
     char server[32];
