@@ -1,6 +1,7 @@
 #include "base/metrics.h"
 
 #include "proto/check.h"
+#include "proto/claim.h"
 
 /* Upper bounds in us, from what a verdict costs to what an upstream may take. */
 static const uint64_t bounds_us[METRICS_N_BUCKETS - 1] = {
@@ -16,9 +17,17 @@ static const char *request_class_label(unsigned value)
 
 static const char *claim_kind_label(unsigned value)
 {
-    static const char *const labels[] = {"none", "hash", "stream", "unusable"};
+    static const struct {
+        enum claim_result result;
+        struct claim claim;
+    } kinds[CLAIM_KIND_COUNT] = {
+        [CLAIM_KIND_NONE] = {.result = CLAIM_NONE},
+        [CLAIM_KIND_HASH] = {.result = CLAIM_USABLE, .claim = {.has_hash = true}},
+        [CLAIM_KIND_STREAM] = {.result = CLAIM_USABLE, .claim = {.has_stream = true}},
+        [CLAIM_KIND_UNUSABLE] = {.result = CLAIM_UNUSABLE},
+    };
 
-    return labels[value];
+    return claim_label(kinds[value].result, &kinds[value].claim);
 }
 
 static const char *fetch_result_label(unsigned value)
@@ -28,22 +37,14 @@ static const char *fetch_result_label(unsigned value)
     return labels[value];
 }
 
-/* In the order of proto's enum edu_type. */
 static const char *metric_edu_label(unsigned value)
 {
-    static const char *const labels[METRIC_EDU_COUNT] = {
-        "to_device", "device_list_update", "typing", "receipt",
-        "presence",  "signing_key_update", "other"};
-
-    return labels[value];
+    return edu_type_label((enum edu_type)value);
 }
 
-/* In the order of proto's enum verdict. */
 static const char *metric_verdict_label(unsigned value)
 {
-    static const char *const labels[METRIC_VERDICT_COUNT] = {"unknown", "fresh", "stale"};
-
-    return labels[value];
+    return verdict_label((enum verdict)value);
 }
 
 /* NULL for "no reason", which nobody counts. */

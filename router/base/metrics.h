@@ -2,6 +2,8 @@
 #pragma once
 
 #include "proto/reject.h"
+#include "proto/transaction.h"
+#include "proto/verdict.h"
 #include "proto/writer.h"
 
 #include <stdatomic.h>
@@ -34,9 +36,6 @@ enum fetch_result {
     FETCH_RESULT_CHANGED,
     FETCH_RESULT_COUNT
 };
-
-/* How many values proto's enum edu_type and enum verdict have. */
-enum { METRIC_EDU_COUNT = 7, METRIC_VERDICT_COUNT = 3 };
 
 enum counter {
 #define COUNTER(name, prose) COUNTER_##name,

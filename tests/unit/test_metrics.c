@@ -1,5 +1,9 @@
 #include "base/metrics.h"
 
+#include "proto/claim.h"
+#include "proto/transaction.h"
+#include "proto/verdict.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -53,8 +57,8 @@ static void the_text_sums_the_threads(void **state)
         "freshet_verdicts_total{verdict=\"fresh\"} 0\n",
         "freshet_refused_total{reason=\"not_json\"} 1\n",
         "freshet_list_reads_total{result=\"budget\"} 2\n",
-        "freshet_connections 4\n",
-        "freshet_queue_bytes -1\n",
+        "freshet_journal_bytes 4\n",
+        "freshet_store_failed -1\n",
         "# TYPE freshet_verdict_seconds histogram\n",
         "freshet_verdict_seconds_bucket{le=\"0.000100000\"} 1\n",
         "freshet_verdict_seconds_bucket{le=\"60.000000000\"} 2\n",
@@ -72,10 +76,10 @@ static void the_text_sums_the_threads(void **state)
     metrics_add_by(&b, COUNTER_BY_verdicts_total, 2, 3);
     metrics_add_by(&a, COUNTER_BY_refused_total, REJECT_NOT_JSON, 1);
     metrics_add_by(&a, COUNTER_BY_list_reads_total, FETCH_RESULT_BUDGET, 2);
-    metrics_gauge_set(&a, GAUGE_connections, 3);
-    metrics_gauge_add(&b, GAUGE_connections, 2);
-    metrics_gauge_add(&b, GAUGE_connections, -1);
-    metrics_gauge_set(&b, GAUGE_queue_bytes, -1);
+    metrics_gauge_set(&a, GAUGE_journal_bytes, 3);
+    metrics_gauge_add(&b, GAUGE_journal_bytes, 2);
+    metrics_gauge_add(&b, GAUGE_journal_bytes, -1);
+    metrics_gauge_set(&b, GAUGE_store_failed, -1);
     metrics_observe(&a, HISTOGRAM_verdict_seconds, 0.000075);
     metrics_observe(&b, HISTOGRAM_verdict_seconds, 0.5);
     metrics_observe(&b, HISTOGRAM_verdict_seconds, 100.0);
@@ -89,6 +93,73 @@ static void the_text_sums_the_threads(void **state)
         assert_non_null(strstr(text, want[i]));
     }
     assert_null(strstr(text, "\"none\"} 0\nfreshet_refused"));
+    writer_fini(&w);
+}
+
+/* The values of the counter must be these, in this order, and no others. */
+static void assert_values(const char *text, const char *name, const char *label,
+                          const char *(*label_of)(unsigned value), unsigned n_values)
+{
+    char want[1024];
+    size_t size = 0;
+
+    for (unsigned i = 0; i < n_values; i++) {
+        size += (size_t)snprintf(want + size, sizeof want - size, "freshet_%s{%s=\"%s\"} %u\n",
+                                 name, label, label_of(i), i + 1);
+    }
+    assert_in_range(size, 1, sizeof want - 2);
+    snprintf(want + size, sizeof want - size, "#");
+    if (strstr(text, want) == NULL) {
+        fail_msg("not in the text:\n%s", want);
+    }
+}
+
+static const char *edu_label(unsigned value)
+{
+    return edu_type_label((enum edu_type)value);
+}
+
+static const char *label_of_verdict(unsigned value)
+{
+    return verdict_label((enum verdict)value);
+}
+
+static const char *claim_kind(unsigned value)
+{
+    static const struct claim with_hash = {.has_hash = true, .has_stream = true};
+    static const struct claim with_stream = {.has_stream = true};
+
+    return value == CLAIM_KIND_HASH       ? claim_label(CLAIM_USABLE, &with_hash)
+           : value == CLAIM_KIND_STREAM   ? claim_label(CLAIM_USABLE, &with_stream)
+           : value == CLAIM_KIND_UNUSABLE ? claim_label(CLAIM_UNUSABLE, NULL)
+                                          : claim_label(CLAIM_NONE, NULL);
+}
+
+static void values_are_labelled_as_proto_names_them(void **state)
+{
+    static struct metrics metrics;
+    struct metrics *const threads[] = {&metrics};
+    struct writer w;
+
+    (void)state;
+    metrics_init(&metrics);
+    for (unsigned i = 0; i < EDU_TYPE_COUNT; i++) {
+        metrics_add_by(&metrics, COUNTER_BY_edus_total, i, i + 1);
+    }
+    for (unsigned i = 0; i < VERDICT_COUNT; i++) {
+        metrics_add_by(&metrics, COUNTER_BY_verdicts_total, i, i + 1);
+        metrics_add_by(&metrics, COUNTER_BY_second_reads_total, i, i + 1);
+    }
+    for (unsigned i = 0; i < CLAIM_KIND_COUNT; i++) {
+        metrics_add_by(&metrics, COUNTER_BY_claims_total, i, i + 1);
+    }
+    writer_init(&w, TEXT_MAX);
+    metrics_write(&w, threads, 1);
+    const char *text = text_of(&w);
+    assert_values(text, "edus_total", "type", edu_label, EDU_TYPE_COUNT);
+    assert_values(text, "verdicts_total", "verdict", label_of_verdict, VERDICT_COUNT);
+    assert_values(text, "second_reads_total", "result", label_of_verdict, VERDICT_COUNT);
+    assert_values(text, "claims_total", "kind", claim_kind, CLAIM_KIND_COUNT);
     writer_fini(&w);
 }
 
@@ -115,6 +186,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_metric_has_prose_and_a_proper_name),
         cmocka_unit_test(the_text_sums_the_threads),
+        cmocka_unit_test(values_are_labelled_as_proto_names_them),
         cmocka_unit_test(the_documentation_names_every_metric),
     };
 
