@@ -71,18 +71,18 @@ static char take_decoded(struct span *rest)
     return c;
 }
 
-/* True if the path, percent-decoded, begins with `prefix`. A homeserver may decode before it
- * routes, so "/send%2F1" must not slip past the transaction rules. */
-static bool decoded_starts_with(struct span path, struct span prefix)
+/* A homeserver may decode before it routes, so "/send%2F1" must not slip past the transaction
+ * rules. */
+static bool is_transaction(struct span path)
 {
-    struct span rest = path;
+    static const struct span send = SPAN_INIT("/_matrix/federation/v1/send");
 
-    for (size_t i = 0; i < prefix.size; i++) {
-        if (rest.size == 0 || take_decoded(&rest) != prefix.data[i]) {
+    for (size_t i = 0; i < send.size; i++) {
+        if (path.size == 0 || take_decoded(&path) != send.data[i]) {
             return false;
         }
     }
-    return true;
+    return path.size == 0 || take_decoded(&path) == '/';
 }
 
 static enum route_class refuse(enum reject *why, enum reject reason)
@@ -107,9 +107,7 @@ enum route_class route_classify(enum reject *why, struct span method, struct spa
         return refuse(why, REJECT_BAD_PATH);
     }
     if (span_starts_with(path, SPAN_LIT("/_matrix/federation/"))) {
-        return decoded_starts_with(path, SPAN_LIT("/_matrix/federation/v1/send/"))
-                   ? ROUTE_TRANSACTION
-                   : ROUTE_FEDERATION;
+        return is_transaction(path) ? ROUTE_TRANSACTION : ROUTE_FEDERATION;
     }
     if (span_starts_with(path, SPAN_LIT("/_matrix/key/"))) {
         return ROUTE_KEY;

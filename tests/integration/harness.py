@@ -420,7 +420,7 @@ def key_file_line(key):
     return f"{key.alg} {key.version} {signedjson.key.encode_signing_key_base64(key)}"
 
 
-def x_matrix(key, origin, destination, method, uri, content=None, **changes):
+def x_matrix(key, origin, destination, method, uri, content=None, /, **changes):
     """The value of an Authorization header; changes replace its parameters after signing."""
     signed = {"method": method, "uri": uri, "origin": origin, "destination": destination}
     if content is not None:

@@ -30,6 +30,7 @@ static const struct row rows[] = {
     {"an encoded slash after send", "PUT", "/_matrix/federation/v1/send%2F1", ROUTE_TRANSACTION, 0},
     {"a transaction with a query", "PUT", "/_matrix/federation/v1/send/1?a=../b", ROUTE_TRANSACTION,
      0},
+    {"no id and no slash", "PUT", "/_matrix/federation/v1/send", ROUTE_TRANSACTION, 0},
     {"send_join is not a transaction", "PUT", "/_matrix/federation/v1/send_join/!r/$e",
      ROUTE_FEDERATION, 0},
     {"an encoded slash inside a segment", "GET", "/_matrix/federation/v1/event/%2Fx",
