@@ -60,7 +60,13 @@ static const char *metric_unjudged_label(unsigned value)
 
 struct family {
     struct metrics_row row;
-    enum { FAMILY_COUNTER, FAMILY_COUNTER_BY, FAMILY_GAUGE, FAMILY_HISTOGRAM } kind;
+    enum {
+        FAMILY_COUNTER,
+        FAMILY_COUNTER_BY,
+        FAMILY_GAUGE,
+        FAMILY_GAUGE_BY_WORKER,
+        FAMILY_HISTOGRAM,
+    } kind;
     unsigned index;    /* of its enum */
     unsigned cell;     /* FAMILY_COUNTER_BY: the first of its cells */
     unsigned n_values; /* FAMILY_COUNTER_BY */
@@ -78,12 +84,15 @@ static const struct family families[] = {
      (unsigned)(n),                                                                                \
      label_of},
 #define GAUGE(name, prose) {{#name, "gauge", NULL, prose}, FAMILY_GAUGE, GAUGE_##name, 0, 0, NULL},
+#define GAUGE_BY_WORKER(name, prose)                                                               \
+    {{#name, "gauge", "worker", prose}, FAMILY_GAUGE_BY_WORKER, GAUGE_##name, 0, 0, NULL},
 #define HISTOGRAM(name, prose)                                                                     \
     {{#name, "histogram", NULL, prose}, FAMILY_HISTOGRAM, HISTOGRAM_##name, 0, 0, NULL},
 #include "base/metrics.def"
 #undef COUNTER
 #undef COUNTER_BY
 #undef GAUGE
+#undef GAUGE_BY_WORKER
 #undef HISTOGRAM
 };
 
@@ -98,17 +107,26 @@ static const struct cells cells_by[COUNTER_BY_COUNT] = {
 #define COUNTER_BY(name, label, n, label_of, prose)                                                \
     [COUNTER_BY_##name] = {COUNTER_CELL_##name, (unsigned)(n)},
 #define GAUGE(name, prose)
+#define GAUGE_BY_WORKER(name, prose)
 #define HISTOGRAM(name, prose)
 #include "base/metrics.def"
 #undef COUNTER
 #undef COUNTER_BY
 #undef GAUGE
+#undef GAUGE_BY_WORKER
 #undef HISTOGRAM
 };
 
 void metrics_init(struct metrics *metrics)
 {
     memset(metrics, 0, sizeof *metrics);
+    metrics->worker = -1;
+}
+
+void metrics_set_worker(struct metrics *metrics, int worker)
+{
+    CHECK(worker >= 0);
+    metrics->worker = worker;
 }
 
 /* One writer: a load and a store are enough, and need no lock prefix. */
@@ -258,6 +276,21 @@ static void write_gauge(struct writer *out, const struct family *family,
     writer_char(out, '\n');
 }
 
+static void write_gauges_by_worker(struct writer *out, const struct family *family,
+                                   struct metrics *const *threads, size_t n_threads)
+{
+    for (size_t i = 0; i < n_threads; i++) {
+        if (threads[i]->worker >= 0) {
+            write_name(out, family, "{worker=\"");
+            writer_i64(out, threads[i]->worker);
+            write_str(out, "\"} ");
+            writer_i64(out, atomic_load_explicit(&threads[i]->gauges[family->index],
+                                                 memory_order_relaxed));
+            writer_char(out, '\n');
+        }
+    }
+}
+
 static void write_bucket(struct writer *out, const struct family *family, size_t bucket,
                          uint64_t count)
 {
@@ -310,9 +343,8 @@ void metrics_write(struct writer *out, struct metrics *const *threads, size_t n_
 {
     static void (*const write_kind[])(struct writer *, const struct family *,
                                       struct metrics *const *, size_t) = {
-        [FAMILY_COUNTER] = write_counter,
-        [FAMILY_COUNTER_BY] = write_cells,
-        [FAMILY_GAUGE] = write_gauge,
+        [FAMILY_COUNTER] = write_counter,     [FAMILY_COUNTER_BY] = write_cells,
+        [FAMILY_GAUGE] = write_gauge,         [FAMILY_GAUGE_BY_WORKER] = write_gauges_by_worker,
         [FAMILY_HISTOGRAM] = write_histogram,
     };
 
@@ -351,6 +383,8 @@ static void write_doc(struct writer *out, const struct family *family)
     write_str(out, " | ");
     if (family->kind == FAMILY_COUNTER_BY) {
         write_doc_values(out, family);
+    } else if (family->row.label != NULL) {
+        write_str(out, family->row.label);
     }
     write_str(out, " | ");
     write_str(out, family->row.prose);

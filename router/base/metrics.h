@@ -1,4 +1,4 @@
-/* Counters, gauges and histograms: each thread writes its own, whoever asks sums them. */
+/* Counters, gauges and histograms: each thread writes its own, whoever asks puts them together. */
 #pragma once
 
 #include "proto/reject.h"
@@ -41,6 +41,7 @@ enum counter {
 #define COUNTER(name, prose) COUNTER_##name,
 #define COUNTER_BY(name, label, n, label_of, prose)
 #define GAUGE(name, prose)
+#define GAUGE_BY_WORKER(name, prose)
 #define HISTOGRAM(name, prose)
 #include "base/metrics.def"
 #undef COUNTER
@@ -59,14 +60,18 @@ enum counter_by {
 enum gauge {
 #define COUNTER_BY(name, label, n, label_of, prose)
 #undef GAUGE
-#define GAUGE(name, prose) GAUGE_##name,
+#undef GAUGE_BY_WORKER
+#define GAUGE(name, prose)           GAUGE_##name,
+#define GAUGE_BY_WORKER(name, prose) GAUGE_##name,
 #include "base/metrics.def"
 #undef GAUGE
+#undef GAUGE_BY_WORKER
     GAUGE_COUNT
 };
 
 enum histogram {
 #define GAUGE(name, prose)
+#define GAUGE_BY_WORKER(name, prose)
 #undef HISTOGRAM
 #define HISTOGRAM(name, prose) HISTOGRAM_##name,
 #include "base/metrics.def"
@@ -84,6 +89,7 @@ enum counter_cell {
 #undef COUNTER
 #undef COUNTER_BY
 #undef GAUGE
+#undef GAUGE_BY_WORKER
 #undef HISTOGRAM
     COUNTER_CELL_COUNT
 };
@@ -95,15 +101,20 @@ struct metrics_histogram {
     atomic_uint_fast64_t sum_ns;
 };
 
-/* Zeroed at first. One thread writes, any may read. */
+/* One thread writes, any may read. */
 struct metrics {
     atomic_uint_fast64_t counters[COUNTER_COUNT];
     atomic_uint_fast64_t cells[COUNTER_CELL_COUNT];
-    atomic_int_fast64_t gauges[GAUGE_COUNT]; /* summed over threads, like the rest */
+    atomic_int_fast64_t gauges[GAUGE_COUNT];
     struct metrics_histogram histograms[HISTOGRAM_COUNT];
+    int worker; /* from 0; -1: the thread is none, and its gauges by worker are not shown */
 };
 
+/* All zero, and of no worker. */
 void metrics_init(struct metrics *metrics);
+
+/* Before any other thread reads. */
+void metrics_set_worker(struct metrics *metrics, int worker);
 
 void metrics_add(struct metrics *metrics, enum counter counter, uint64_t n);
 void metrics_add_by(struct metrics *metrics, enum counter_by counter, unsigned value, uint64_t n);
@@ -111,7 +122,7 @@ void metrics_gauge_set(struct metrics *metrics, enum gauge gauge, int64_t value)
 void metrics_gauge_add(struct metrics *metrics, enum gauge gauge, int64_t change);
 void metrics_observe(struct metrics *metrics, enum histogram histogram, double seconds);
 
-/* The sum over the threads, in Prometheus' text format. */
+/* The sum over the threads, or each worker's own value, in Prometheus' text format. */
 void metrics_write(struct writer *out, struct metrics *const *threads, size_t n_threads);
 
 /* One row of metrics.def, for the documentation. */

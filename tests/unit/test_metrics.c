@@ -96,6 +96,44 @@ static void the_text_sums_the_threads(void **state)
     writer_fini(&w);
 }
 
+static void a_gauge_by_worker_has_a_sample_of_each_worker_alone(void **state)
+{
+    static struct metrics all[3];
+    struct metrics *const threads[] = {&all[0], &all[1], &all[2]};
+    static const char *const want[] = {
+        "# TYPE freshet_connections gauge\n"
+        "freshet_connections{worker=\"0\"} 5\n"
+        "freshet_connections{worker=\"12\"} 7\n"
+        "# HELP freshet_upstream_connections",
+        "gauge\nfreshet_upstream_connections{worker=\"0\"} 0\n",
+        "gauge\nfreshet_queue_bytes{worker=\"0\"} 0\nfreshet_queue_bytes{worker=\"12\"} -1\n#",
+        "\nfreshet_journal_bytes 9\n",
+    };
+    struct writer w;
+
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        metrics_init(&all[i]);
+        assert_int_equal(all[i].worker, -1);
+    }
+    metrics_set_worker(&all[0], 0);
+    metrics_set_worker(&all[2], 12);
+    metrics_gauge_set(&all[0], GAUGE_connections, 5);
+    metrics_gauge_set(&all[1], GAUGE_connections, 6);
+    metrics_gauge_set(&all[2], GAUGE_connections, 7);
+    metrics_gauge_add(&all[2], GAUGE_queue_bytes, -1);
+    metrics_gauge_set(&all[1], GAUGE_journal_bytes, 9);
+    writer_init(&w, TEXT_MAX);
+    metrics_write(&w, threads, 3);
+    const char *text = text_of(&w);
+    for (size_t i = 0; i < sizeof want / sizeof want[0]; i++) {
+        if (strstr(text, want[i]) == NULL) {
+            fail_msg("row failed: %s", want[i]);
+        }
+    }
+    writer_fini(&w);
+}
+
 /* The values of the counter must be these, in this order, and no others. */
 static void assert_values(const char *text, const char *name, const char *label,
                           const char *(*label_of)(unsigned value), unsigned n_values)
@@ -186,6 +224,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_metric_has_prose_and_a_proper_name),
         cmocka_unit_test(the_text_sums_the_threads),
+        cmocka_unit_test(a_gauge_by_worker_has_a_sample_of_each_worker_alone),
         cmocka_unit_test(values_are_labelled_as_proto_names_them),
         cmocka_unit_test(the_documentation_names_every_metric),
     };
