@@ -378,6 +378,7 @@ int serve(const char *config_path)
     struct daemon d = {.config_path = config_path};
 
     writer_init(&problems, PROBLEMS_MAX);
+    signal(SIGXFSZ, SIG_IGN); /* a file size limit is a failed write, which the store handles */
     if (sodium_init() < 0) {
         fputs("freshet: libsodium cannot be initialised\n", stderr);
         return 1;

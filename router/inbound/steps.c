@@ -42,6 +42,9 @@ static enum step_result step_decode(struct exchange *ex)
     if (why == REJECT_NONE && ex->unjudged == UNJUDGED_NONE) {
         why = judge_edus(ex);
     }
+    if (ex->unjudged == UNJUDGED_NONE && lists_failed(ex->inbound->parts.lists)) {
+        ex->unjudged = UNJUDGED_STORE_FAILED;
+    }
     if (why != REJECT_NONE) {
         return exchange_reject(ex, why);
     }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 struct lists {
+    const struct store *store;
     struct store_reader *reader;
     struct journal *journal;
 };
@@ -29,6 +30,7 @@ enum err lists_new(struct lists **out, struct store *store, struct journal *jour
         free(lists);
         return result;
     }
+    lists->store = store;
     lists->journal = journal;
     *out = lists;
     return ERR_OK;
@@ -40,6 +42,11 @@ void lists_free(struct lists *lists)
         store_reader_free(lists->reader);
         free(lists);
     }
+}
+
+bool lists_failed(const struct lists *lists)
+{
+    return store_failed(lists->store);
 }
 
 static struct store_key key_of(struct span server, struct span user_id)

@@ -8,12 +8,18 @@
 #include "store/journal.h"
 #include "store/store.h"
 
+#include <stdbool.h>
+
 struct lists;
 
 /* One per thread; `metrics` is that thread's own. */
 MUST_CHECK enum err lists_new(struct lists **out, struct store *store, struct journal *journal,
                               struct metrics *metrics);
 void lists_free(struct lists *lists); /* updates submitted before are still stored */
+
+/* True once the store has failed: what it holds is not brought up to date any more, so nothing may
+ * be judged from it. */
+bool lists_failed(const struct lists *lists);
 
 /* The list as committed; its spans live in the arena, and no read transaction stays open.
  * ERR_NOT_FOUND if none is known (a damaged record counts as none); ERR_NO_MEMORY if the arena is

@@ -1,5 +1,6 @@
 """What an operator sees and does: configuration, pushing lists, metrics, reloading, stopping."""
 import contextlib
+import resource
 import signal
 import subprocess
 import threading
@@ -219,3 +220,17 @@ def test_it_starts_again_after_a_kill(router, origin):
     router.kill9()
     router.start()
     assert origin.send(router, "a.example", origin.transaction()).status == 200
+
+
+def test_with_a_failed_store_it_relays_and_judges_nothing(router, homeserver, origin):
+    listed = device_list(ALICE, [device("DEVA")], 7)
+    assert router.push_devices("a.example", listed).status == 200
+    resource.prlimit(router.pid, resource.RLIMIT_FSIZE, (4096, 4096))  # as a full disk
+    assert router.push_devices("a.example", {**listed, "stream_id": 8}).status == 503
+    wait_until(lambda: router.get("/readyz").status == 503, "/readyz says so")
+    assert "store_failed" in router.get("/readyz").json()["reasons"]
+    assert router.metric("freshet_store_failed") == 1
+    edu = to_device(origin.user, {ALICE: {"DEVA": {}}}, {ALICE: {"hash": dlh1(listed)}})
+    reply = origin.send(router, "a.example", origin.transaction(edu))
+    assert (reply.status, reply.json()) == (200, {"pdus": {}}) and len(homeserver.sends) == 1
+    router.wait_metric("freshet_unjudged_total", reason="store_failed")
