@@ -16,20 +16,20 @@ struct list_reader {
     struct table flights;      /* by server and user */
 };
 
+struct askers {
+    struct asker *items;
+    size_t n, room;
+};
+
 /* The reads of one list: one runs, and at most one waits for its end. */
 struct flight {
     struct list_reader *reader;
     struct read_call *call; /* the one that runs */
-    struct list askers;     /* of the one that runs */
-    struct list next;       /* askers of the one that waits; empty: none waits */
+    struct askers askers;   /* of the one that runs */
+    struct askers next;     /* of the one that waits; none: none waits */
     struct span server, user_id;
     struct span key; /* server, NUL, user: a server name has no NUL */
     char bytes[];    /* of the key */
-};
-
-struct waiter {
-    struct link link;
-    struct asker asker;
 };
 
 /* Between workers structs travel as they are, with the bytes of their names after them. */
@@ -76,30 +76,21 @@ static void decode_answer(struct list_update *out, struct span rest)
     CHECK(rest.size == 0);
 }
 
-static void add_waiter(struct list *waiters, struct asker asker)
+static void add_asker(struct askers *askers, struct asker asker)
 {
-    struct waiter *waiter = calloc(1, sizeof *waiter);
-
-    CHECK(waiter != NULL);
-    waiter->asker = asker;
-    list_append(waiters, &waiter->link);
-}
-
-static struct waiter *take_waiter(struct list *waiters)
-{
-    struct link *link = list_take_first(waiters);
-
-    return link == NULL ? NULL : LIST_ENTRY(link, struct waiter, link);
+    if (askers->n == askers->room) {
+        askers->room = askers->room == 0 ? 1 : askers->room * 2;
+        askers->items = reallocarray(askers->items, askers->room, sizeof asker);
+        CHECK(askers->items != NULL);
+    }
+    askers->items[askers->n++] = asker;
 }
 
 /* Everyone whose read has just ended. An empty answer: there was no read. */
-static void answer_askers(struct flight *flight, struct span answer)
+static void answer_askers(const struct flight *flight, struct span answer)
 {
-    struct waiter *waiter;
-
-    while ((waiter = take_waiter(&flight->askers)) != NULL) {
-        ask_answer(flight->reader->port, waiter->asker, answer);
-        free(waiter);
+    for (size_t i = 0; i < flight->askers.n; i++) {
+        ask_answer(flight->reader->port, flight->askers.items[i], answer);
     }
 }
 
@@ -110,8 +101,6 @@ static struct flight *flight_new(struct list_reader *reader, const struct list_r
 
     CHECK(flight != NULL);
     flight->reader = reader;
-    list_init(&flight->askers);
-    list_init(&flight->next);
     memcpy(flight->bytes, what->server.data, what->server.size);
     memcpy(flight->bytes + what->server.size + 1, what->user_id.data, what->user_id.size);
     flight->key = span_of(flight->bytes, size);
@@ -124,6 +113,8 @@ static struct flight *flight_new(struct list_reader *reader, const struct list_r
 static void flight_free(struct flight *flight)
 {
     table_remove(&flight->reader->flights, flight->key);
+    free(flight->askers.items);
+    free(flight->next.items);
     free(flight);
 }
 
@@ -163,9 +154,9 @@ static bool changes_list(const struct list_reader *reader, const struct list_upd
 static void take_in(const struct list_reader *reader, const struct list_update *update)
 {
     count(reader, changes_list(reader, update) ? FETCH_RESULT_CHANGED : FETCH_RESULT_OK);
-    if (lists_submit_update(reader->options.lists, update, NULL, NULL) != ERR_OK) {
-        return; /* counted by the journal; what was read is true all the same */
-    }
+    /* A refusal is counted by the journal; what was read is true all the same. */
+    enum err submitted = lists_submit_update(reader->options.lists, update, NULL, NULL);
+    (void)submitted;
 }
 
 static bool find_source(struct read_source *out, const struct list_reader *reader,
@@ -219,12 +210,10 @@ static bool begin_read(struct flight *flight)
 /* Begins the read that waits, if one does. */
 static void go_on(struct flight *flight)
 {
-    struct link *link;
-
-    while ((link = list_take_first(&flight->next)) != NULL) {
-        list_append(&flight->askers, link);
-    }
-    if (!list_is_empty(&flight->askers) && begin_read(flight)) {
+    free(flight->askers.items);
+    flight->askers = flight->next;
+    flight->next = (struct askers){0};
+    if (flight->askers.n > 0 && begin_read(flight)) {
         return;
     }
     answer_askers(flight, (struct span){0});
@@ -255,14 +244,14 @@ static void on_question(void *arg, struct asker asker, struct span question)
 
     decode_question(&request, question);
     struct flight *flight = find_flight(reader, &request);
-    if ((flight == NULL || list_is_empty(&flight->next)) && !may_read(reader, &request)) {
+    if ((flight == NULL || flight->next.n == 0) && !may_read(reader, &request)) {
         ask_answer(reader->port, asker, (struct span){0});
         return;
     }
     if (flight == NULL) {
         flight = flight_new(reader, &request);
     }
-    add_waiter(&flight->next, asker);
+    add_asker(&flight->next, asker);
     if (flight->call == NULL) {
         go_on(flight);
     }
@@ -286,15 +275,6 @@ enum err list_reader_new(struct list_reader **out, const struct list_reader_opti
     return ERR_OK;
 }
 
-static void drop_waiters(struct list *waiters)
-{
-    struct waiter *waiter;
-
-    while ((waiter = take_waiter(waiters)) != NULL) {
-        free(waiter);
-    }
-}
-
 void list_reader_free(struct list_reader *reader)
 {
     struct flight *flight;
@@ -305,8 +285,6 @@ void list_reader_free(struct list_reader *reader)
     struct table_iter iter = table_iterate(&reader->flights);
     while ((flight = table_next(&iter, NULL)) != NULL) {
         read_call_cancel(flight->call);
-        drop_waiters(&flight->askers);
-        drop_waiters(&flight->next);
         flight_free(flight);
     }
     ask_port_free(reader->port);

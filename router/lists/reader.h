@@ -1,4 +1,5 @@
-/* Reads of hosted users' device lists from their homeserver, signed as itself. */
+/* Reads of hosted users' device lists from their homeserver, signed as itself. One worker does all
+ * reads of a server, and the others ask it. Of one list at most one read runs and one waits. */
 #pragma once
 
 #include "base/err.h"
@@ -37,7 +38,7 @@ struct list_reader_options {
     struct metrics *metrics; /* of this thread */
     struct ask_ring *ring;   /* for readers alone */
     size_t index;            /* in the ring */
-    /* False: not hosted here (any more). */
+    /* Asked for each read, also for one that waited. False: not hosted here (any more). */
     bool (*source_of)(void *arg, struct span server, struct read_source *out);
     void *arg;
 };
@@ -49,9 +50,9 @@ void list_reader_free(struct list_reader *reader); /* no list_read may be left *
 /* Inside something of the caller's that lives until on_done or list_read_cancel. */
 struct list_read {
     struct ask ask;
-    /* From the loop, once. NULL: there was no read (failed, over the budget, no signing key). The
-     * update is valid for the call; its `devices` are left out. It is already on its way to the
-     * store. */
+    /* From the loop, once, after at most two times LIST_READ_MS and a little. NULL: there was no
+     * read (failed, over the budget, no signing key). The update is valid for the call; its
+     * `devices` are left out. It is already on its way to the store. */
     void (*on_done)(void *arg, const struct list_update *update);
     void *arg;
 };
@@ -63,7 +64,8 @@ struct list_read_request {
         may_wait; /* a read only spares a later one: it is left out when the budget is half spent */
 };
 
-/* A read that begins after this call. All spans are copied. */
+/* A read that begins after this call; it is shared with others who came before it begins, and then
+ * spends nothing of their budgets. Never done from inside this call. All spans are copied. */
 void list_read_start(struct list_reader *reader, struct list_read *read,
                      const struct list_read_request *request,
                      void (*on_done)(void *arg, const struct list_update *update), void *arg);

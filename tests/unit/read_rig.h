@@ -25,13 +25,13 @@ enum {
 #define SIGNING_KEY_LINE "ed25519 r1 YJDBA9Xnr2sVqXD9Vj7XVUnmFZcZrlw8Md7kMW+3XA0"
 
 enum homeserver_mode {
-    MODE_LIST, /* the user asked for, with one device */
-    MODE_HOLD, /* nothing by itself */
-    MODE_STATUS_500,
+    MODE_LIST,       /* the user asked for, with one device */
+    MODE_HOLD,       /* nothing by itself */
+    MODE_STATUS_500, /* with a list, which does not count */
     MODE_NOT_JSON,
     MODE_OTHER_SHAPE,
     MODE_OTHER_USER,
-    MODE_TOO_LARGE, /* and says so */
+    MODE_TOO_LARGE, /* the head says so, and no body follows */
     MODE_TOO_LARGE_CHUNKED,
     MODE_TOO_MANY_DEVICES,
     MODE_CUT,
@@ -144,7 +144,7 @@ static inline void respond_list(struct http_exchange *ex, const struct read_rig 
     struct span user_id =
         rig->mode == MODE_OTHER_USER ? SPAN_LIT("@eve:a.example") : writer_span(&user);
     write_list(&body, rig, user_id, rig->mode == MODE_TOO_MANY_DEVICES ? TOO_MANY_DEVICES : 1);
-    http_respond(ex, 200, NULL, 0, writer_span(&body));
+    http_respond(ex, rig->mode == MODE_STATUS_500 ? 500 : 200, NULL, 0, writer_span(&body));
 }
 
 /* A whole list, and white space after it. */
@@ -157,8 +157,7 @@ static inline void respond_too_large(struct http_exchange *ex, const struct read
     while (body.size <= LIST_READ_BODY_MAX) {
         writer_char(&body, ' ');
     }
-    http_respond_head(ex, 200, NULL, 0,
-                      rig->mode == MODE_TOO_LARGE ? (int64_t)body.size : INT64_C(-1));
+    http_respond_head(ex, 200, NULL, 0, -1);
     http_respond_body(ex, writer_span(&body));
     http_respond_end(ex);
 }
@@ -167,13 +166,13 @@ static inline void respond(struct http_exchange *ex, const struct read_rig *rig)
 {
     struct writer *target = TAKE(ex->user);
 
-    if (rig->mode == MODE_STATUS_500) {
-        http_respond(ex, 500, NULL, 0, SPAN_LIT("{}"));
-    } else if (rig->mode == MODE_NOT_JSON) {
+    if (rig->mode == MODE_NOT_JSON) {
         http_respond(ex, 200, NULL, 0, SPAN_LIT("<html>"));
     } else if (rig->mode == MODE_OTHER_SHAPE) {
         http_respond(ex, 200, NULL, 0, SPAN_LIT("{\"user_id\":\"@alice:a.example\"}"));
-    } else if (rig->mode == MODE_TOO_LARGE || rig->mode == MODE_TOO_LARGE_CHUNKED) {
+    } else if (rig->mode == MODE_TOO_LARGE) {
+        http_respond_head(ex, 200, NULL, 0, LIST_READ_BODY_MAX + 1);
+    } else if (rig->mode == MODE_TOO_LARGE_CHUNKED) {
         respond_too_large(ex, rig);
     } else if (rig->mode == MODE_CUT) {
         http_respond_head(ex, 200, NULL, 0, 1000);
@@ -231,14 +230,18 @@ static inline void homeserver_on_abort(struct http_exchange *ex)
     }
     rig->n_held = kept;
     rig->n_aborts++;
-    writer_fini(ex->user);
-    free(ex->user);
+    if (ex->user != NULL) {
+        writer_fini(ex->user);
+        free(ex->user);
+    }
 }
 
 /* The beginning of the answer is on its way. */
 static inline void homeserver_on_drained(struct http_exchange *ex)
 {
-    if (ex->user == NULL) {
+    const struct read_rig *rig = ex->arg;
+
+    if (rig->mode == MODE_CUT && ex->user == NULL) {
         http_respond_cut(ex);
     }
 }
@@ -396,11 +399,10 @@ static inline bool stored_is(struct read_rig *rig, const char *device)
 /* One who asks, and what was heard. */
 struct asked {
     struct list_read read;
-    unsigned n_done;
-    bool had_update;
     struct list_update update; /* its spans are gone */
-    bool names_are_right;
     struct span user_id;
+    unsigned n_done;
+    bool had_update, names_are_right;
 };
 
 static inline void asked_on_done(void *arg, const struct list_update *update)

@@ -125,12 +125,14 @@ static void the_first_list_ever_read_may_be_it(void **state)
     assert_int_equal(n_found(f, VERDICT_FRESH), 1);
 }
 
-/* What a lagging reader saw says nothing, even if the claim equals it. */
+/* What a lagging reader saw says nothing: neither that the claim equals it, nor that the claim is
+ * in the past of what is stored. */
 static void a_read_of_an_older_list_tells_nothing(void **state)
 {
     struct fixture *f = *state;
     struct claim claim = claim_of("A");
 
+    read_first(f, "A", 10);
     read_first(f, "B", 20);
     f->rig->device = "A";
     f->rig->position = 10;
@@ -199,8 +201,9 @@ static void it_leaves_half_of_the_budget(void **state)
     struct asked asked[2];
 
     f->rig->reads_per_s = 3;
-    ask_with(f->rig, 0, &asked[0], &other);
     other.origin = SPAN_LIT("c.example");
+    ask_with(f->rig, 0, &asked[0], &other);
+    other.origin = SPAN_LIT("d.example");
     other.user_id = SPAN_LIT("@bob:a.example");
     ask_with(f->rig, 0, &asked[1], &other);
     look_at(f, SPAN_LIT("@carol:a.example"), &claim, 0);
