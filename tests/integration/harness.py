@@ -630,7 +630,9 @@ class Router:
 
     def wait_ready(self):
         def ready():
-            assert self._process.poll() is None, "the router ended:\n" + "\n".join(self.log[-20:])
+            if self._process.poll() is not None:
+                self._reader.join(5)
+                raise AssertionError("the router ended:\n" + "\n".join(self.log[-20:]))
             return self._port("federation") and self._port("operations") and os.path.exists(self.admin_socket)
         wait_until(ready, "the router listens")
         self.federation = ("127.0.0.1", self._port("federation"))
