@@ -7,9 +7,11 @@
 /* A peer's word on who it is, believed from trusted proxies alone. */
 static bool is_about_the_client(struct span name)
 {
-    return span_equal_nocase(name, SPAN_LIT("X-Forwarded-For")) ||
-           span_equal_nocase(name, SPAN_LIT("X-Forwarded-Proto")) ||
-           span_equal_nocase(name, SPAN_LIT("X-Forwarded-Host")) ||
+    static const struct span prefix =
+        SPAN_INIT("X-Forwarded-"); /* -For, -Proto, -Host, -Port ... */
+
+    return (name.size >= prefix.size &&
+            span_equal_nocase(span_of(name.data, prefix.size), prefix)) ||
            span_equal_nocase(name, SPAN_LIT("X-Real-IP")) ||
            span_equal_nocase(name, SPAN_LIT("Forwarded"));
 }
@@ -58,7 +60,8 @@ static struct span forwarded_for(struct arena *arena, const struct http_head *he
     size_t n = 0;
     for (size_t i = 0; peer->is_trusted && i < head->n_headers; i++) {
         const struct http_header *header = &head->headers[i];
-        if (span_equal_nocase(header->name, SPAN_LIT("X-Forwarded-For"))) {
+        if (header->value.size > 0 &&
+            span_equal_nocase(header->name, SPAN_LIT("X-Forwarded-For"))) {
             memcpy(bytes + n, header->value.data, header->value.size);
             n += header->value.size;
             memcpy(bytes + n, separator.data, separator.size);
