@@ -64,15 +64,14 @@ static unsigned lower(char c)
     return byte >= 'A' && byte <= 'Z' ? byte + ('a' - 'A') : byte;
 }
 
-static bool is_named(const struct http_header *header, const char *name)
+static bool is_text(struct span a, const char *text)
 {
     size_t i = 0;
 
-    while (i < header->name.size && name[i] != '\0' &&
-           lower(header->name.data[i]) == lower(name[i])) {
+    while (i < a.size && text[i] != '\0' && lower(a.data[i]) == lower(text[i])) {
         i++;
     }
-    return i == header->name.size && name[i] == '\0';
+    return i == a.size && text[i] == '\0';
 }
 
 static unsigned count_named(const struct http_head *head, const char *name)
@@ -80,9 +79,20 @@ static unsigned count_named(const struct http_head *head, const char *name)
     unsigned n = 0;
 
     for (size_t i = 0; i < head->n_headers; i++) {
-        n += is_named(&head->headers[i], name);
+        n += is_text(head->headers[i].name, name);
     }
     return n;
+}
+
+/* Of a header that is there. */
+static struct span value_of(const struct http_head *head, const char *name)
+{
+    size_t i = 0;
+
+    while (!is_text(head->headers[i].name, name)) {
+        i++;
+    }
+    return head->headers[i].value;
 }
 
 static void check_bytes(struct span text, bool may_have_blanks)
@@ -93,7 +103,22 @@ static void check_bytes(struct span text, bool may_have_blanks)
     }
 }
 
-static void check_target(const struct http_head *head)
+/* The target as sent is what is left of it, after a scheme and what Host says. */
+static void check_absolute_form(const struct http_head *head, struct span sent)
+{
+    struct span host = value_of(head, "host");
+    size_t scheme_size = sent.size - head->target.size - host.size;
+
+    CHECK(sent.size > head->target.size + host.size);
+    CHECK(is_text(span_of(sent.data, scheme_size), "http://") ||
+          is_text(span_of(sent.data, scheme_size), "https://"));
+    for (size_t i = 0; i < host.size; i++) {
+        CHECK(lower(sent.data[scheme_size + i]) == lower(host.data[i]));
+    }
+    CHECK(span_equal(span_skip(sent, scheme_size + host.size), head->target));
+}
+
+static void check_target(const struct http_head *head, struct span sent)
 {
     bool is_star = span_equal(head->target, SPAN_LIT("*"));
 
@@ -101,6 +126,9 @@ static void check_target(const struct http_head *head)
     CHECK(head->target.data[0] == '/' || is_star);
     CHECK(!is_star || span_equal(head->method, SPAN_LIT("OPTIONS")));
     check_bytes(head->target, false);
+    if (!span_equal(head->target, sent)) {
+        check_absolute_form(head, sent);
+    }
 }
 
 static void check_framing(const struct http_head *head)
@@ -111,24 +139,52 @@ static void check_framing(const struct http_head *head)
     CHECK(n_lengths + n_codings <= 1);
     CHECK(head->has_content_length == (n_lengths == 1));
     CHECK(head->chunked == (n_codings == 1));
-    CHECK(head->has_content_length || head->content_length == 0);
+    CHECK(!head->chunked || is_text(value_of(head, "transfer-encoding"), "chunked"));
 }
 
-static void check_judged(const struct http_head *head)
+static void check_content_length(const struct http_head *head)
 {
-    CHECK(count_named(head, "host") == 1);
+    uint64_t want = 0;
+    struct span digits = SPAN_LIT("0");
+
+    if (head->has_content_length) {
+        digits = value_of(head, "content-length");
+    }
+    for (size_t i = 0; i < digits.size; i++) {
+        CHECK(digits.data[i] >= '0' && digits.data[i] <= '9' && want <= UINT64_MAX / 10 - 1);
+        want = want * 10 + (uint64_t)(digits.data[i] - '0');
+    }
+    CHECK(digits.size > 0 && head->content_length == want);
+}
+
+static void check_header(const struct http_header *header)
+{
+    struct span value = header->value;
+
+    CHECK(header->name.size > 0);
+    check_bytes(header->name, false);
+    check_bytes(value, true);
+    if (value.size > 0) {
+        check_bytes(span_of(value.data, 1), false);
+        check_bytes(span_of(value.data + value.size - 1, 1), false);
+    }
+}
+
+static void check_judged(const struct http_head *head, struct span sent)
+{
+    CHECK(count_named(head, "host") == 1 && value_of(head, "host").size > 0);
+    check_bytes(value_of(head, "host"), false);
     CHECK(count_named(head, "upgrade") + count_named(head, "content_length") +
               count_named(head, "transfer_encoding") ==
           0);
     CHECK(!span_equal(head->method, SPAN_LIT("CONNECT")));
     CHECK(head->n_headers <= HTTP_HEADERS_MAX);
     for (size_t i = 0; i < head->n_headers; i++) {
-        CHECK(head->headers[i].name.size > 0);
-        check_bytes(head->headers[i].name, false);
-        check_bytes(head->headers[i].value, true);
+        check_header(&head->headers[i]);
     }
-    check_target(head);
+    check_target(head, sent);
     check_framing(head);
+    check_content_length(head);
 }
 
 /* Two readers of one message must not find different ends of it. */
@@ -148,9 +204,10 @@ static int on_headers_complete(llhttp_t *parser)
 
     p->head.method = span_str(llhttp_method_name((llhttp_method_t)parser->method));
     head_finish(p->builder, &p->head);
+    struct span sent = p->head.target;
     p->is_fine = head_judge_request(&p->head, version) == REJECT_NONE;
     if (p->is_fine) {
-        check_judged(&p->head);
+        check_judged(&p->head, sent);
         check_same_framing(parser, &p->head);
     }
     return STOP_PARSING;
@@ -272,9 +329,11 @@ static void check_split(struct span text, unsigned version)
 {
     struct head_builder *builder = head_builder_new();
     struct http_head head;
+    bool is_whole = split(&head, builder, text);
+    struct span sent = head.target;
 
-    if (split(&head, builder, text) && head_judge_request(&head, version) == REJECT_NONE) {
-        check_judged(&head);
+    if (is_whole && head_judge_request(&head, version) == REJECT_NONE) {
+        check_judged(&head, sent);
         CHECK(version == 11 || !head.chunked);
     }
     head_builder_free(builder);
