@@ -65,28 +65,42 @@ static bool write_signed(struct writer *out, struct arena *arena, const struct j
     return !out->failed;
 }
 
-/* Leaves out what is no key that may sign. */
+/* False for what is no Ed25519 key by its form. */
+static bool decode_key(struct verify_key *out, struct span key_id, const struct json_value *value)
+{
+    struct span text = json_get_string(value, SPAN_LIT("key"));
+    size_t n = 0;
+
+    if (!span_starts_with(key_id, algorithm) ||
+        !base64_decode(out->key, sizeof out->key, &n, text) || n != sizeof out->key) {
+        return false;
+    }
+    out->key_id = key_id;
+    out->is_banned = !ed25519_key_is_acceptable(out->key);
+    return true;
+}
+
+/* Leaves out what is no key. */
 static bool decode_keys(struct key_document *out, struct arena *arena,
                         const struct json_value *verify_keys)
 {
     struct json_iter iter = json_iterate(verify_keys);
-    struct verify_key key;
+    bool has_usable = false;
+    struct span key_id;
     const struct json_value *value;
 
     if (!json_is_object(verify_keys) || json_size(verify_keys) > KEY_DOCUMENT_KEYS_MAX) {
         return false;
     }
     out->keys = arena_calloc(arena, json_size(verify_keys), sizeof *out->keys);
-    while (out->keys != NULL && json_next(&iter, &key.key_id, &value)) {
-        struct span text = json_get_string(value, SPAN_LIT("key"));
-        size_t n = 0;
-        if (span_starts_with(key.key_id, algorithm) &&
-            base64_decode(key.key, sizeof key.key, &n, text) && n == sizeof key.key &&
-            ed25519_key_is_acceptable(key.key)) {
-            out->keys[out->n_keys++] = key;
+    while (out->keys != NULL && json_next(&iter, &key_id, &value)) {
+        struct verify_key *key = &out->keys[out->n_keys];
+        if (decode_key(key, key_id, value)) {
+            has_usable = has_usable || !key->is_banned;
+            out->n_keys++;
         }
     }
-    return out->n_keys > 0;
+    return has_usable;
 }
 
 static bool is_signed(const struct key_document *document, const struct json_value *signatures,
@@ -98,8 +112,8 @@ static bool is_signed(const struct key_document *document, const struct json_val
         const struct verify_key *key = &document->keys[i];
         struct span text = json_get_string(signatures, key->key_id);
         size_t n = 0;
-        if (base64_decode(signature, sizeof signature, &n, text) && n == sizeof signature &&
-            ed25519_verify(key->key, signature, message)) {
+        if (!key->is_banned && base64_decode(signature, sizeof signature, &n, text) &&
+            n == sizeof signature && ed25519_verify(key->key, signature, message)) {
             return true;
         }
     }

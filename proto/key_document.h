@@ -12,13 +12,14 @@
 struct verify_key {
     struct span key_id; /* "ed25519:" and more */
     uint8_t key[ED25519_KEY_SIZE];
+    bool is_banned; /* not acceptable: whoever signs with it is nobody */
 };
 
 struct key_document {
     struct span server_name;
-    int64_t valid_until_ts;  /* ms since 1970, as published: the caller caps and compares it */
-    struct verify_key *keys; /* acceptable ones that may sign requests */
-    uint32_t n_keys;         /* at least 1 */
+    int64_t valid_until_ts; /* ms since 1970, as published: the caller caps and compares it */
+    struct verify_key *keys;
+    uint32_t n_keys; /* at least 1 that is not banned */
 };
 
 enum {
@@ -26,8 +27,9 @@ enum {
     KEY_DOCUMENT_KEYS_MAX = 32,        /* verify keys; bounds the signatures that are tried */
 };
 
-/* False unless it is the document of that server, signed by one of the keys it gives. Spans point
- * into the body or the arena. Source: server-server API, "Publishing Keys". */
+/* False unless it is the document of that server, signed by one of the keys it gives that is not
+ * banned: signed by banned ones alone it is anybody's. Spans point into the body or the arena.
+ * Source: server-server API, "Publishing Keys". */
 MUST_CHECK bool key_document_decode(struct key_document *out, struct arena *arena, struct span body,
                                     struct span server_name);
 

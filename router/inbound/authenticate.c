@@ -13,7 +13,7 @@ enum {
 enum outcome {
     SIGNED_WELL,
     SIGNED_BADLY, /* every key was at hand, and no signature holds */
-    NO_KEY,       /* for one at least */
+    NO_KEY,       /* that may sign, for one at least */
 };
 
 enum reject exchange_parse(struct exchange *ex, enum unjudged *unjudged)
@@ -80,8 +80,8 @@ static enum outcome verify_all(struct exchange *ex, struct span content)
     writer_init(&signed_bytes, SIGNED_BYTES_MAX);
     for (size_t i = 0; i < ex->n_xmatrix && outcome != SIGNED_WELL; i++) {
         uint8_t key[ED25519_KEY_SIZE];
-        if (!keyring_get(ex->inbound->parts.keyring, key, ex->origin, ex->xmatrix[i].key_id,
-                         now_ms)) {
+        if (keyring_get(ex->inbound->parts.keyring, key, ex->origin, ex->xmatrix[i].key_id,
+                        now_ms) != KEY_USABLE) {
             outcome = NO_KEY;
             continue;
         }
@@ -95,6 +95,20 @@ static enum outcome verify_all(struct exchange *ex, struct span content)
     }
     writer_fini(&signed_bytes);
     return outcome;
+}
+
+static bool names_banned_key(struct exchange *ex)
+{
+    int64_t now_ms = clock_ms();
+
+    for (size_t i = 0; i < ex->n_xmatrix; i++) {
+        uint8_t key[ED25519_KEY_SIZE];
+        if (keyring_get(ex->inbound->parts.keyring, key, ex->origin, ex->xmatrix[i].key_id,
+                        now_ms) == KEY_BANNED) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static void on_key(void *arg)
@@ -158,8 +172,12 @@ enum step_result step_authenticate(struct exchange *ex)
     if (malformed != REJECT_NONE) {
         return exchange_reject(ex, malformed);
     }
-    if (unjudged != UNJUDGED_NONE) {
-        return relay_unjudged(ex, unjudged);
+    if (outcome == SIGNED_WELL) {
+        return STEP_NEXT;
     }
-    return outcome == SIGNED_WELL ? STEP_NEXT : explain(ex, outcome);
+    /* Before what may leave it to the homeserver, which need not know of the ban. */
+    if (names_banned_key(ex)) {
+        return exchange_reject(ex, REJECT_BANNED_KEY);
+    }
+    return unjudged != UNJUDGED_NONE ? relay_unjudged(ex, unjudged) : explain(ex, outcome);
 }

@@ -71,6 +71,9 @@ static void read_key(struct key_record_key *out, struct reader *r)
         memcpy(out->key, key.data, key.size);
     }
     out->valid_until_ms = read_i64(r);
+    uint8_t ban = read_byte(r);
+    r->failed = r->failed || ban > 1;
+    out->is_banned = ban == 1;
 }
 
 bool key_record_from_document(struct key_record *out, const struct key_document *document,
@@ -90,6 +93,7 @@ bool key_record_from_document(struct key_record *out, const struct key_document 
             kept->key_id = key->key_id;
             memcpy(kept->key, key->key, sizeof kept->key);
             kept->valid_until_ms = until_ms;
+            kept->is_banned = key->is_banned;
         }
     }
     return out->n_keys > 0 && now_ms <= until_ms;
@@ -106,6 +110,7 @@ void key_record_encode(struct writer *out, const struct key_record *record)
         write_name(out, key->key_id);
         writer_bytes(out, span_of(key->key, sizeof key->key));
         write_i64(out, key->valid_until_ms);
+        writer_char(out, key->is_banned ? 1 : 0);
     }
 }
 

@@ -124,21 +124,25 @@ static struct kept *find(struct keyring *keyring, struct span server)
     return kept != NULL ? kept : load(keyring, server);
 }
 
-bool keyring_get(struct keyring *keyring, uint8_t out_key[ED25519_KEY_SIZE], struct span server,
-                 struct span key_id, int64_t now_ms)
+enum key_standing keyring_get(struct keyring *keyring, uint8_t out_key[ED25519_KEY_SIZE],
+                              struct span server, struct span key_id, int64_t now_ms)
 {
     const struct kept *kept = find(keyring, server);
     struct key_record record;
 
     if (kept == NULL) {
-        return false;
+        return KEY_UNKNOWN;
     }
     CHECK(key_record_decode(&record, kept_bytes(kept)));
     const struct key_record_key *key = key_record_find(&record, key_id, now_ms);
-    if (key != NULL) {
-        memcpy(out_key, key->key, sizeof key->key);
+    if (key == NULL) {
+        return KEY_UNKNOWN;
     }
-    return key != NULL;
+    if (key->is_banned) {
+        return KEY_BANNED;
+    }
+    memcpy(out_key, key->key, sizeof key->key);
+    return KEY_USABLE;
 }
 
 static enum err apply_pending(struct store_txn *txn, void *arg)

@@ -55,10 +55,15 @@ void keyring_free(struct keyring *keyring); /* no key_wait may be left */
 
 void keyring_set_budget(struct keyring *keyring, uint32_t fetches_per_s);
 
-/* False if no such key is known, or it is not valid any more at now_ms (wall clock). Does not wait.
- */
-MUST_CHECK bool keyring_get(struct keyring *keyring, uint8_t out_key[ED25519_KEY_SIZE],
-                            struct span server, struct span key_id, int64_t now_ms);
+enum key_standing {
+    KEY_UNKNOWN, /* or not valid any more */
+    KEY_USABLE,
+    KEY_BANNED, /* the server publishes it, and nothing signed with it is believed */
+};
+
+/* How a key stands at now_ms (wall clock); out_key is set only if it is usable. Does not wait. */
+MUST_CHECK enum key_standing keyring_get(struct keyring *keyring, uint8_t out_key[ED25519_KEY_SIZE],
+                                         struct span server, struct span key_id, int64_t now_ms);
 
 /* Inside something of the caller's that lives until on_done or keyring_cancel. */
 struct key_wait {

@@ -1,4 +1,5 @@
-/* Any bytes as a key document: refused, or it is of that server and gives acceptable keys. */
+/* Any bytes as a key document: refused, or it is of that server, gives a key that may sign, and
+ * tells those that may not. */
 #include "proto/check.h"
 #include "proto/json.h"
 #include "proto/key_document.h"
@@ -11,13 +12,17 @@ enum { ARENA_CAP = 4 << 20 };
 
 static void check_document(const struct key_document *document, struct span server_name)
 {
+    bool has_usable = false;
+
     CHECK(span_equal(document->server_name, server_name));
     CHECK(document->n_keys > 0 && document->n_keys <= KEY_DOCUMENT_KEYS_MAX);
     for (uint32_t i = 0; i < document->n_keys; i++) {
         const struct verify_key *key = &document->keys[i];
-        CHECK(ed25519_key_is_acceptable(key->key));
+        CHECK(ed25519_key_is_acceptable(key->key) == !key->is_banned);
         CHECK(key_document_find(document, key->key_id) == key);
+        has_usable = has_usable || !key->is_banned;
     }
+    CHECK(has_usable);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -2,6 +2,7 @@
 import threading
 
 import pytest
+import signedjson.sign
 
 from harness import Answer, Homeserver, canonical, exchange, key_document, make_key, request_bytes, x_matrix
 
@@ -115,6 +116,32 @@ def test_without_a_key_the_homeserver_decides(router, homeserver, origin):
     assert len(homeserver.sends) == 2
 
 
+# The neutral element of the curve: with itself as R and 0 as S it "signs" any message.
+SMALL_ORDER = "AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+FORGED = "AQ" + "A" * 84
+BANNED_KEYS = {"of small order": SMALL_ORDER,
+               "whose private half is public": "l/O9hxMVKB6Lg+3Hqf0FQQZhVESQcMzbPN1Cz2nM3og"}
+UNDER_BANNED = {"key": "ed25519:banned", "sig": FORGED}
+
+
+def with_banned_key(origin, key=SMALL_ORDER):
+    """The origin's document, signed by its good key, that lists a banned one too."""
+    document = key_document(origin.name, [])
+    document["verify_keys"] = {**key_document(origin.name, [origin.key])["verify_keys"], "ed25519:banned": {"key": key}}
+    return signedjson.sign.sign_json(document, origin.name, origin.key)
+
+
+def learn_ban(router, origin):
+    """Every worker of the router knows it then, from the store."""
+    origin.on("/_matrix/key/", Answer(200, with_banned_key(origin)))
+    assert origin.send(router, "a.example", origin.transaction()).status == 200
+    router.wait_metric("freshet_journal_records_total")
+
+
+def under_banned(origin, content, txn_id="t"):
+    return x_matrix(origin.key, origin.name, "a.example", "PUT", SEND + txn_id, content, **UNDER_BANNED)
+
+
 def hang(origin):
     return Answer(cut="hang")
 
@@ -135,11 +162,18 @@ def signed_by_another(origin):
     return Answer(200, document)
 
 
+def signed_by_a_banned_one(origin):
+    document = with_banned_key(origin)
+    document["signatures"] = {origin.name: {"ed25519:banned": FORGED}}
+    return Answer(200, document)
+
+
 def too_large(origin):
     return Answer(200, b" " * 70000 + canonical(key_document(origin.name, [origin.key])))
 
 
-@pytest.mark.parametrize("document", [hang, of_another_name, not_signed, signed_by_another, too_large])
+@pytest.mark.parametrize("document", [hang, of_another_name, not_signed, signed_by_another,
+                                      signed_by_a_banned_one, too_large])
 def test_a_key_document_that_does_not_hold_is_no_key(router, homeserver, origin, document):
     origin.on("/_matrix/key/", document(origin))
     content = origin.transaction()
@@ -148,6 +182,65 @@ def test_a_key_document_that_does_not_hold_is_no_key(router, homeserver, origin,
     assert len(homeserver.sends) == 2
     router.wait_metric("freshet_unjudged_total", at_least=2, reason="no_key")
     assert len(origin.key_requests) == 1
+
+
+@pytest.mark.parametrize("key", BANNED_KEYS.values(), ids=BANNED_KEYS)
+def test_what_a_banned_key_signed_is_refused(router, homeserver, origin, untouched, key):
+    origin.on("/_matrix/key/", Answer(200, with_banned_key(origin, key)))
+    for n in 1, 2:
+        content = origin.transaction()
+        refused(router, homeserver, untouched, lambda: origin.send(
+            router, "a.example", content, txn_id="t", authorization=under_banned(origin, content)))
+        router.wait_metric("freshet_refused_total", at_least=n, reason="banned_key")
+    assert len(origin.key_requests) == 1
+    assert origin.send(router, "a.example", origin.transaction()).status == 200
+    assert router.metric("freshet_unjudged_total") == 0
+
+
+# OpenSSL, which checks long messages, takes a signature of a key of small order.
+BODIES = {
+    "long": canonical({"edu_type": "x", "content": {"a": "a" * 200000}}),
+    "with a number that is no integer": b'{"content":{"a":1.50},"edu_type":"x"}',
+    "too deep": b'{"content":' + b"[" * 200 + b"]" * 200 + b',"edu_type":"x"}',
+    "too deep and not canonical": b'{"content": ' + b"[" * 200 + b"]" * 200 + b',"edu_type":"x"}',
+}
+
+
+@pytest.mark.parametrize("edu", BODIES.values(), ids=BODIES)
+def test_a_banned_key_is_refused_whatever_the_body(router, homeserver, origin, untouched, edu):
+    learn_ban(router, origin)
+    content = origin.transaction()
+    body = canonical({**content, "edus": []}).replace(b'"edus":[]', b'"edus":[' + edu + b']')
+    refused(router, homeserver, untouched, lambda: origin.send(
+        router, "a.example", content, txn_id="t", body=body, authorization=under_banned(origin, content)))
+    router.wait_metric("freshet_refused_total", reason="banned_key")
+
+
+def test_a_banned_key_beside_a_right_signature_is_not_counted(router, homeserver, origin, untouched):
+    origin.on("/_matrix/key/", Answer(200, with_banned_key(origin)))
+    content = origin.transaction()
+    headers = [("Authorization", under_banned(origin, content))]
+    right = [("Authorization", x_matrix(origin.key, origin.name, "a.example", "PUT", SEND + "t", content))]
+    assert origin.send(router, "a.example", content, txn_id="t", headers=headers).status == 200
+    assert origin.send(
+        router, "a.example", content, txn_id="t", headers=right, authorization=headers[0][1]).status == 200
+    assert len(homeserver.sends) == 2 and router.metric("freshet_unjudged_total") == 0
+    for changes in ({"sig": "A" * 86}, {"key": make_key("unknown")}):
+        refused(router, homeserver, untouched, lambda: origin.send(
+            router, "a.example", content, txn_id="t", headers=headers, **changes))
+    router.wait_metric("freshet_refused_total", at_least=2, reason="banned_key")
+    assert len(origin.key_requests) == 1
+
+
+def test_a_ban_outlives_the_router(router, homeserver, origin, untouched):
+    learn_ban(router, origin)
+    origin.stop()
+    router.kill9()
+    router.start()
+    content = origin.transaction()
+    refused(router, homeserver, untouched, lambda: origin.send(
+        router, "a.example", content, txn_id="t", authorization=under_banned(origin, content)))
+    router.wait_metric("freshet_refused_total", reason="banned_key")
 
 
 def test_a_key_is_fetched_once_for_many_at_once(router, homeserver, origin):

@@ -29,6 +29,7 @@ static struct key_document document_of(struct keys *keys, uint32_t n, int64_t va
         snprintf(keys->ids[i], sizeof keys->ids[i], "ed25519:%u", i);
         keys->keys[i].key_id = span_str(keys->ids[i]);
         memset(keys->keys[i].key, (int)i, sizeof keys->keys[i].key);
+        keys->keys[i].is_banned = i % 3 == 1;
     }
     return (struct key_document){
         .server_name = SERVER, .valid_until_ts = valid_until_ts, .keys = keys->keys, .n_keys = n};
@@ -123,6 +124,7 @@ static void what_was_encoded_decodes_to_the_same(void **state)
             assert_true(span_equal(record.keys[i].key_id, keys.keys[i].key_id));
             assert_memory_equal(record.keys[i].key, keys.keys[i].key, ED25519_KEY_SIZE);
             assert_int_equal(record.keys[i].valid_until_ms, NOW_MS + DAY_MS);
+            assert_int_equal(record.keys[i].is_banned, i % 3 == 1);
         }
         writer_fini(&w);
     }
@@ -169,7 +171,7 @@ static void a_record_that_is_cut_or_longer_is_none(void **state)
 
 static void what_is_never_written_is_refused(void **state)
 {
-    enum { AT_VERSION = 0, AT_NAME = 2, AT_N_KEYS = 16 };
+    enum { AT_VERSION = 0, AT_NAME = 2, AT_N_KEYS = 16, AT_BAN = AT_N_KEYS + 51 };
     static const struct {
         const char *name;
         size_t at;
@@ -184,6 +186,8 @@ static void what_is_never_written_is_refused(void **state)
         {"too many keys", AT_N_KEYS, 33},
         {"an empty id", AT_N_KEYS + 1, 0},
         {"an id to the end", AT_N_KEYS + 1, -1},
+        {"a ban that is neither", AT_BAN, 2},
+        {"another that is neither", AT_BAN, -1},
     };
     struct key_record record;
     struct keys keys;

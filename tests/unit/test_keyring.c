@@ -18,6 +18,7 @@ enum {
 };
 
 #define KEY_ID     SPAN_LIT("ed25519:1")
+#define BANNED_ID  SPAN_LIT("ed25519:2")
 #define KEY_PATH   "/_matrix/key/v2/server"
 #define WELL_KNOWN "/.well-known/matrix/server"
 
@@ -42,6 +43,7 @@ enum document {
     DOCUMENT_STATUS,
     DOCUMENT_REDIRECT,
     DOCUMENT_HOLD,
+    DOCUMENT_BANNED, /* with a banned key beside */
 };
 
 /* A peer that is every homeserver there is, on one port. */
@@ -76,8 +78,13 @@ struct fixture {
     struct http_exchange *held;
 };
 
+/* A key of small order. */
+static const struct span banned_key =
+    SPAN_INIT(",\"ed25519:2\":{\"key\":\"AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\"}");
+
+/* `more` are members of verify_keys. */
 static void write_members(struct writer *out, const uint8_t *from_seed, struct span name,
-                          int64_t valid_until_ts)
+                          int64_t valid_until_ts, struct span more)
 {
     uint8_t key[ED25519_KEY_SIZE];
 
@@ -88,18 +95,20 @@ static void write_members(struct writer *out, const uint8_t *from_seed, struct s
     writer_i64(out, valid_until_ts);
     writer_bytes(out, SPAN_LIT(",\"verify_keys\":{\"ed25519:1\":{\"key\":\""));
     base64_encode(out, key, sizeof key);
-    writer_bytes(out, SPAN_LIT("\"}}}"));
+    writer_bytes(out, SPAN_LIT("\"}"));
+    writer_bytes(out, more);
+    writer_bytes(out, SPAN_LIT("}}"));
 }
 
-static void write_document(struct writer *out, const uint8_t *from_seed, struct span name,
-                           int64_t valid_until_ts)
+static void write_document_with(struct writer *out, const uint8_t *from_seed, struct span name,
+                                int64_t valid_until_ts, struct span more)
 {
     uint8_t signature[ED25519_SIGNATURE_SIZE];
     struct writer members;
 
     writer_init(&members, RECORD_MAX);
     writer_char(&members, '{');
-    write_members(&members, from_seed, name, valid_until_ts);
+    write_members(&members, from_seed, name, valid_until_ts, more);
     ed25519_sign(signature, from_seed, writer_span(&members));
     writer_bytes(out, SPAN_LIT("{\"signatures\":{\""));
     writer_bytes(out, name);
@@ -108,6 +117,12 @@ static void write_document(struct writer *out, const uint8_t *from_seed, struct 
     writer_bytes(out, SPAN_LIT("\"}},"));
     writer_bytes(out, span_skip(writer_span(&members), 1));
     writer_fini(&members);
+}
+
+static void write_document(struct writer *out, const uint8_t *from_seed, struct span name,
+                           int64_t valid_until_ts)
+{
+    write_document_with(out, from_seed, name, valid_until_ts, (struct span){0});
 }
 
 static void write_odd_document(struct writer *out, const struct fixture *f, struct span name)
@@ -121,7 +136,7 @@ static void write_odd_document(struct writer *out, const struct fixture *f, stru
         break;
     case DOCUMENT_UNSIGNED:
         writer_char(out, '{');
-        write_members(out, seed, name, f->valid_until_ts);
+        write_members(out, seed, name, f->valid_until_ts, (struct span){0});
         break;
     case DOCUMENT_TOO_LARGE:
         write_document(out, seed, name, f->valid_until_ts);
@@ -131,6 +146,9 @@ static void write_odd_document(struct writer *out, const struct fixture *f, stru
         break;
     case DOCUMENT_EXPIRED:
         write_document(out, seed, name, clock_ms() - 1000);
+        break;
+    case DOCUMENT_BANNED:
+        write_document_with(out, seed, name, f->valid_until_ts, banned_key);
         break;
     case DOCUMENT_GOOD:
     case DOCUMENT_ANNOUNCED:
@@ -359,7 +377,7 @@ static const uint8_t *seed_of(struct fixture *f, size_t keyring, const char *ser
 {
     uint8_t got[ED25519_KEY_SIZE];
 
-    if (!keyring_get(f->keyrings[keyring], got, span_str(server), KEY_ID, now_ms)) {
+    if (keyring_get(f->keyrings[keyring], got, span_str(server), KEY_ID, now_ms) != KEY_USABLE) {
         return NULL;
     }
     if (memcmp(got, f->key, sizeof got) == 0) {
@@ -372,6 +390,15 @@ static const uint8_t *seed_of(struct fixture *f, size_t keyring, const char *ser
 static bool has_key(struct fixture *f, size_t keyring, const char *server)
 {
     return seed_of(f, keyring, server, clock_ms()) == seed;
+}
+
+/* How the key that is not the seed's stands. */
+static enum key_standing standing_of(struct fixture *f, size_t keyring, const char *server,
+                                     int64_t now_ms)
+{
+    uint8_t got[ED25519_KEY_SIZE];
+
+    return keyring_get(f->keyrings[keyring], got, span_str(server), BANNED_ID, now_ms);
 }
 
 static uint64_t counted(struct fixture *f, enum fetch_result result)
@@ -410,8 +437,7 @@ static void one_fetch_is_for_all_who_ask(void **state)
         assert_true(has_key(f, i, "a.test:8448"));
         assert_false(has_key(f, i, "a.test"));
         assert_false(has_key(f, i, "b.test:8448"));
-        assert_false(keyring_get(f->keyrings[i], (uint8_t[ED25519_KEY_SIZE]){0},
-                                 SPAN_LIT("a.test:8448"), SPAN_LIT("ed25519:2"), clock_ms()));
+        assert_int_equal(standing_of(f, i, "a.test:8448", clock_ms()), KEY_UNKNOWN);
     }
 }
 
@@ -581,6 +607,27 @@ static void a_key_ends_with_its_document_or_after_a_week(void **state)
     restart(f);
     assert_null(seed_of(f, 0, "a.test:1", clock_ms() + 2LL * DAY_MS));
     assert_ptr_equal(seed_of(f, 0, "a.test:2", clock_ms() + 2LL * DAY_MS), seed);
+}
+
+static void a_banned_key_is_known_as_banned_as_long_as_its_document(void **state)
+{
+    struct fixture *f = *state;
+
+    f->document = DOCUMENT_BANNED;
+    assert_int_equal(standing_of(f, 0, "a.test:1", clock_ms()), KEY_UNKNOWN);
+    refresh(f, 0, "a.test:1");
+    refresh(f, 1, "a.test:1");
+    for (int restarts = 0; restarts < 2; restarts++) {
+        for (size_t i = 0; i < N_KEYRINGS; i++) {
+            assert_true(has_key(f, i, "a.test:1"));
+            assert_int_equal(standing_of(f, i, "a.test:1", f->valid_until_ts), KEY_BANNED);
+            assert_int_equal(standing_of(f, i, "a.test:1", f->valid_until_ts + 1), KEY_UNKNOWN);
+        }
+        restart(f);
+    }
+    f->document = DOCUMENT_GOOD;
+    refresh(f, 0, "a.test:1");
+    assert_int_equal(standing_of(f, 0, "a.test:1", clock_ms()), KEY_UNKNOWN);
 }
 
 static void a_server_is_found_as_the_specification_says(void **state)
@@ -945,6 +992,7 @@ int main(void)
         TEST(without_budget_nothing_is_fetched),
         TEST(what_is_not_the_servers_document_is_no_key),
         TEST(a_key_ends_with_its_document_or_after_a_week),
+        TEST(a_banned_key_is_known_as_banned_as_long_as_its_document),
         TEST(a_server_is_found_as_the_specification_says),
         TEST(a_well_known_that_is_too_long_is_none),
         TEST(a_hosted_server_is_asked_upstream),
