@@ -120,7 +120,7 @@ static struct hosted *hosted_from(struct worker *worker, struct settings *settin
     for (size_t i = 0; i < config->n_servers; i++) {
         n_upstreams += config->servers[i].n_upstreams;
     }
-    CHECK(memory != NULL);
+    CHECK(memory != NULL && config->n_servers > 0 && n_upstreams > 0); /* config_load's promise */
     memory->settings = settings_ref(settings);
     memory->servers = calloc(config->n_servers, sizeof *memory->servers);
     memory->upstreams = calloc(n_upstreams, sizeof *memory->upstreams);
@@ -292,8 +292,7 @@ static enum err make_lists(struct worker *worker)
     if (err != ERR_OK) {
         return err;
     }
-    worker->second_looks =
-        second_looks_new(worker->loop, worker->reader, worker->lists, options->metrics);
+    worker->second_looks = second_looks_new(worker->loop, worker->reader, options->metrics);
     return ERR_OK;
 }
 

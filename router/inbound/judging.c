@@ -41,41 +41,31 @@ static void set_verdict(struct judgement *judgement, enum verdict verdict,
     }
 }
 
-/* The list as this read leaves it, against each claim for its recipient. A read that says nothing
- * new of the list as it is known by now (LIST_KEPT) settles nothing. */
-static void judge_after_read(struct recipient_read *self, const struct list_update *update)
+/* Each claim about this recipient that the stored list could not settle. */
+static void judge_after_read(struct recipient_read *self, const struct device_list *after)
 {
-    struct exchange *ex = self->ex;
-    struct judging *judging = ex->judging;
-    struct device_list old;
-    struct device_list after;
-    enum err known =
-        lists_get(&old, ex->inbound->parts.lists, &ex->arena, update->server, update->user_id);
+    struct judging *judging = self->ex->judging;
 
-    if ((known != ERR_OK && known != ERR_NOT_FOUND) ||
-        device_list_apply(&after, known == ERR_OK ? &old : NULL, update) == LIST_KEPT) {
-        return;
-    }
     for (size_t i = self->first;
          i < judging->n && span_equal(judging->verdicts[i].user_id, self->batch->user_id); i++) {
         struct judgement *judgement = &judging->verdicts[i];
         if (judgement->verdict == VERDICT_UNKNOWN) {
             enum verdict verdict =
-                judge_read(&judging->needs_second[i], &after, &judgement->offer->claim);
-            set_verdict(judgement, verdict, &after);
+                judge_read(&judging->needs_second[i], after, &judgement->offer->claim);
+            set_verdict(judgement, verdict, after);
         }
     }
 }
 
-static void on_read(void *arg, const struct list_update *update)
+static void on_read(void *arg, const struct device_list *after)
 {
     struct recipient_read *self = arg;
     struct judging *judging = self->ex->judging;
 
     self->is_running = false;
     judging->n_running--;
-    if (update != NULL) {
-        judge_after_read(self, update);
+    if (after != NULL) {
+        judge_after_read(self, after);
     }
     if (judging->n_running == 0) {
         judging_settle(self->ex);

@@ -21,15 +21,15 @@ void lists_free(struct lists *lists); /* updates submitted before are still stor
  * be judged from it. */
 bool lists_failed(const struct lists *lists);
 
-/* The list as committed; its spans live in the arena, and no read transaction stays open.
- * ERR_NOT_FOUND if none is known (a damaged record counts as none); ERR_NO_MEMORY if the arena is
- * full. */
+/* The list as committed, or as this thread's updates will leave it that are still on their way:
+ * what one request has read the next one knows, without waiting for the disk. Its spans live in the
+ * arena, and no read transaction stays open. ERR_NOT_FOUND if none is known (a damaged record
+ * counts as none); ERR_NO_MEMORY if the arena is full. */
 MUST_CHECK enum err lists_get(struct device_list *out, struct lists *lists, struct arena *arena,
                               struct span server, struct span user_id);
 
 /* Has the journal apply the update to what is stored then; everything is copied. `done` runs on the
  * journal thread, exactly once if this returned ERR_OK, else not at all; it may be NULL. ERR_FULL
- * and ERR_IO as journal_submit. For a verdict there is no need to wait: device_list_apply on what
- * lists_get gives says the same at once. */
+ * and ERR_IO as journal_submit. There is no need to wait before the next lists_get. */
 MUST_CHECK enum err lists_submit_update(struct lists *lists, const struct list_update *update,
                                         void (*done)(void *arg, enum err result), void *arg);

@@ -58,9 +58,9 @@ static void decode_question(struct list_read_request *out, struct span rest)
     CHECK(rest.size == 0);
 }
 
-static void encode_answer(struct writer *out, const struct list_update *update)
+static void encode_answer(struct writer *out, const struct device_list *after)
 {
-    struct list_update flat = *update;
+    struct device_list flat = *after;
 
     flat.devices = (struct span){0};
     writer_bytes(out, span_of(&flat, sizeof flat));
@@ -68,7 +68,7 @@ static void encode_answer(struct writer *out, const struct list_update *update)
     writer_bytes(out, flat.user_id);
 }
 
-static void decode_answer(struct list_update *out, struct span rest)
+static void decode_answer(struct device_list *out, struct span rest)
 {
     memcpy(out, take(&rest, sizeof *out).data, sizeof *out);
     out->server = take(&rest, out->server.size);
@@ -86,7 +86,7 @@ static void add_asker(struct askers *askers, struct asker asker)
     askers->items[askers->n++] = asker;
 }
 
-/* Everyone whose read has just ended. An empty answer: there was no read. */
+/* Everyone whose read has just ended. An empty answer tells nothing. */
 static void answer_askers(const struct flight *flight, struct span answer)
 {
     for (size_t i = 0; i < flight->askers.n; i++) {
@@ -135,25 +135,27 @@ static void count(const struct list_reader *reader, enum fetch_result result)
     metrics_add_by(reader->options.metrics, COUNTER_BY_list_reads_total, result, 1);
 }
 
-/* Not if the stored list stands: then the read was of an older state, or the list is pushed. */
-static bool changes_list(const struct list_reader *reader, const struct list_update *update)
+/* Writes the answer to those who asked: the list as the update leaves it, or nothing if the known
+ * one stands, since the read was of an older state or the list is pushed. */
+static void take_in(const struct list_reader *reader, const struct list_update *update,
+                    struct writer *answer)
 {
     struct device_list old;
-    struct device_list next;
+    struct device_list after;
     struct arena arena;
 
     arena_init(&arena, DEVICE_LIST_RECORD_MAX);
-    bool changes =
-        lists_get(&old, reader->options.lists, &arena, update->server, update->user_id) == ERR_OK &&
-        device_list_apply(&next, &old, update) == LIST_STORED &&
-        memcmp(&old.current, &next.current, sizeof old.current) != 0;
+    enum err known =
+        lists_get(&old, reader->options.lists, &arena, update->server, update->user_id);
+    bool can_tell = known == ERR_OK || known == ERR_NOT_FOUND;
+    if (can_tell &&
+        device_list_apply(&after, known == ERR_OK ? &old : NULL, update) == LIST_STORED) {
+        encode_answer(answer, &after);
+    }
+    bool is_changed = known == ERR_OK && answer->size > 0 &&
+                      memcmp(&old.current, &after.current, sizeof old.current) != 0;
+    count(reader, is_changed ? FETCH_RESULT_CHANGED : FETCH_RESULT_OK);
     arena_fini(&arena);
-    return changes;
-}
-
-static void take_in(const struct list_reader *reader, const struct list_update *update)
-{
-    count(reader, changes_list(reader, update) ? FETCH_RESULT_CHANGED : FETCH_RESULT_OK);
     /* A refusal is counted by the journal; what was read is true all the same. */
     enum err submitted = lists_submit_update(reader->options.lists, update, NULL, NULL);
     (void)submitted;
@@ -178,8 +180,7 @@ static void on_read(void *arg, const struct list_update *update)
     if (update == NULL) {
         count(flight->reader, FETCH_RESULT_FAILED);
     } else {
-        take_in(flight->reader, update);
-        encode_answer(&answer, update);
+        take_in(flight->reader, update, &answer);
     }
     answer_askers(flight, writer_span(&answer));
     go_on(flight);
@@ -296,19 +297,19 @@ void list_reader_free(struct list_reader *reader)
 static void on_answer(void *arg, struct span answer)
 {
     struct list_read *read = arg;
-    struct list_update update;
+    struct device_list after;
 
     if (answer.size == 0) {
         read->on_done(read->arg, NULL);
         return;
     }
-    decode_answer(&update, answer);
-    read->on_done(read->arg, &update);
+    decode_answer(&after, answer);
+    read->on_done(read->arg, &after);
 }
 
 void list_read_start(struct list_reader *reader, struct list_read *read,
                      const struct list_read_request *request,
-                     void (*on_done)(void *arg, const struct list_update *update), void *arg)
+                     void (*on_done)(void *arg, const struct device_list *after), void *arg)
 {
     AUTO(writer_fini) struct writer question;
 

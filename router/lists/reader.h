@@ -50,23 +50,23 @@ void list_reader_free(struct list_reader *reader); /* no list_read may be left *
 /* Inside something of the caller's that lives until on_done or list_read_cancel. */
 struct list_read {
     struct ask ask;
-    /* From the loop, once, after at most two times LIST_READ_MS and a little. NULL: there was no
-     * read (failed, over the budget, no signing key). The update is valid for the call; its
-     * `devices` are left out. It is already on its way to the store. */
-    void (*on_done)(void *arg, const struct list_update *update);
+    /* From the loop, once, after at most two times LIST_READ_MS and a little. The list as the read
+     * leaves it, valid for the call, its `devices` left out; already on its way to the store. NULL:
+     * there was no read (failed, over the budget, no signing key), or it was of an older state than
+     * what is known, or the list is pushed: nothing can be told from it. */
+    void (*on_done)(void *arg, const struct device_list *after);
     void *arg;
 };
 
 struct list_read_request {
     struct span server, user_id; /* of the hosted server */
     struct span origin;          /* on whose behalf: each has a share of the budget */
-    bool
-        may_wait; /* a read only spares a later one: it is left out when the budget is half spent */
+    bool may_wait;               /* left out when half of the budget is spent */
 };
 
 /* A read that begins after this call; it is shared with others who came before it begins, and then
  * spends nothing of their budgets. Never done from inside this call. All spans are copied. */
 void list_read_start(struct list_reader *reader, struct list_read *read,
                      const struct list_read_request *request,
-                     void (*on_done)(void *arg, const struct list_update *update), void *arg);
+                     void (*on_done)(void *arg, const struct device_list *after), void *arg);
 void list_read_cancel(struct list_reader *reader, struct list_read *read);

@@ -9,7 +9,6 @@
 struct second_looks {
     struct loop *loop;
     struct list_reader *reader;
-    struct lists *lists;
     struct metrics *metrics;
     struct table looks; /* by what write_key writes */
 };
@@ -41,14 +40,13 @@ static void write_key(struct writer *out, const struct list_read_request *reques
 }
 
 struct second_looks *second_looks_new(struct loop *loop, struct list_reader *reader,
-                                      struct lists *lists, struct metrics *metrics)
+                                      struct metrics *metrics)
 {
     struct second_looks *looks = calloc(1, sizeof *looks);
 
     CHECK(looks != NULL);
     looks->loop = loop;
     looks->reader = reader;
-    looks->lists = lists;
     looks->metrics = metrics;
     table_init(&looks->looks);
     return looks;
@@ -77,34 +75,15 @@ void second_looks_free(struct second_looks *looks)
     free(looks);
 }
 
-/* The update may be stored by now or not: applied once more it changes nothing. */
-static enum verdict judge(const struct look *look, struct arena *arena,
-                          const struct list_update *update)
-{
-    struct device_list old;
-    struct device_list next;
-    bool still_differs;
-    enum err result =
-        lists_get(&old, look->looks->lists, arena, look->request.server, look->request.user_id);
-
-    if ((result != ERR_OK && result != ERR_NOT_FOUND) ||
-        device_list_apply(&next, result == ERR_OK ? &old : NULL, update) == LIST_KEPT) {
-        return VERDICT_UNKNOWN;
-    }
-    return judge_read(&still_differs, &next, &look->claim);
-}
-
-/* Without a read nothing was found, and nothing is counted here. */
-static void on_read(void *arg, const struct list_update *update)
+/* A read that tells nothing is not counted. */
+static void on_read(void *arg, const struct device_list *after)
 {
     struct look *look = arg;
-    struct arena arena;
+    bool still_differs;
 
-    if (update != NULL) {
-        arena_init(&arena, DEVICE_LIST_RECORD_MAX);
+    if (after != NULL) {
         metrics_add_by(look->looks->metrics, COUNTER_BY_second_reads_total,
-                       judge(look, &arena, update), 1);
-        arena_fini(&arena);
+                       judge_read(&still_differs, after, &look->claim), 1);
     }
     look_free(look);
 }

@@ -2,7 +2,6 @@
 #pragma once
 
 #include "base/metrics.h"
-#include "lists/lists.h"
 #include "lists/reader.h"
 #include "net/loop.h"
 #include "proto/claim.h"
@@ -15,7 +14,7 @@ enum { SECOND_LOOKS_MAX = 1000 /* waiting, per worker; what is over it is left o
 struct second_looks;
 
 struct second_looks *second_looks_new(struct loop *loop, struct list_reader *reader,
-                                      struct lists *lists, struct metrics *metrics);
+                                      struct metrics *metrics);
 void second_looks_free(struct second_looks *looks); /* those that wait are dropped */
 
 /* Reads the list after settle_ms and counts what the claim is then (second_reads_total); nothing is

@@ -399,23 +399,23 @@ static inline bool stored_is(struct read_rig *rig, const char *device)
 /* One who asks, and what was heard. */
 struct asked {
     struct list_read read;
-    struct list_update update; /* its spans are gone */
+    struct device_list after; /* its spans are gone */
     struct span user_id;
     unsigned n_done;
-    bool had_update, names_are_right;
+    bool had_list, names_are_right;
 };
 
-static inline void asked_on_done(void *arg, const struct list_update *update)
+static inline void asked_on_done(void *arg, const struct device_list *after)
 {
     struct asked *asked = arg;
 
     asked->n_done++;
-    asked->had_update = update != NULL;
-    if (update != NULL) {
-        asked->update = *update;
-        asked->names_are_right = span_equal(update->server, LISTS_SERVER) &&
-                                 span_equal(update->user_id, asked->user_id) &&
-                                 update->devices.data == NULL;
+    asked->had_list = after != NULL;
+    if (after != NULL) {
+        asked->after = *after;
+        asked->names_are_right = span_equal(after->server, LISTS_SERVER) &&
+                                 span_equal(after->user_id, asked->user_id) &&
+                                 after->devices.data == NULL;
     }
 }
 

@@ -102,12 +102,93 @@ static void an_arena_that_is_full_is_said_to_be(void **state)
     assert_int_equal(lists_get(&list, f->lists, &f->arena, LISTS_SERVER, LISTS_USER), ERR_OK);
 }
 
+/* Holds up the journal until it is let go. */
+struct gate {
+    struct ticket ticket;
+    atomic_bool is_open;
+};
+
+static enum err wait_for_gate(struct store_txn *txn, void *arg)
+{
+    struct gate *gate = arg;
+
+    (void)txn;
+    while (!atomic_load(&gate->is_open)) {
+        usleep(1000);
+    }
+    return ERR_OK;
+}
+
+static void ignore_result(void *arg, enum err result)
+{
+    (void)arg;
+    (void)result;
+}
+
+static void assert_known(struct fixture *f, struct lists *lists, const char *device,
+                         uint32_t n_history)
+{
+    struct dlh hash = hash_of(device);
+    struct device_list list;
+
+    assert_int_equal(lists_get(&list, lists, &f->arena, LISTS_SERVER, LISTS_USER), ERR_OK);
+    assert_memory_equal(&list.current, &hash, sizeof hash);
+    assert_int_equal(list.n_history, n_history);
+    assert_true(span_equal(list.user_id, LISTS_USER) && span_equal(list.server, LISTS_SERVER));
+    assert_true(list.devices.size > 0);
+}
+
+static void what_is_on_its_way_is_known_before_the_disk_has_it(void **state)
+{
+    struct fixture *f = *state;
+    struct gate gate = {.ticket = {.apply = wait_for_gate, .done = ignore_result, .arg = &gate}};
+    struct list_update a = update_of(&f->arena, "A", 10, 10);
+    struct list_update b = update_of(&f->arena, "B", 20, 20);
+    struct list_update lagging = update_of(&f->arena, "A", 15, 30);
+    struct lists *others = NULL; /* another thread's */
+    struct device_list list;
+
+    assert_int_equal(lists_new(&others, f->store, f->journal, &f->metrics), ERR_OK);
+    assert_int_equal(journal_submit(f->journal, &gate.ticket), ERR_OK);
+    assert_int_equal(lists_submit_update(f->lists, &a, NULL, NULL), ERR_OK);
+    assert_known(f, f->lists, "A", 0);
+    assert_int_equal(lists_submit_update(f->lists, &b, NULL, NULL), ERR_OK);
+    assert_int_equal(lists_submit_update(f->lists, &lagging, NULL, NULL), ERR_OK);
+    assert_known(f, f->lists, "B", 1);
+    assert_int_equal(lists_get(&list, others, &f->arena, LISTS_SERVER, LISTS_USER), ERR_NOT_FOUND);
+    atomic_store(&gate.is_open, true);
+    submit(f, "C", 40); /* so all before it are done */
+    assert_known(f, others, "C", 2);
+    assert_known(f, f->lists, "C", 2);
+    lists_free(others);
+}
+
+static void lists_may_go_before_their_updates_are_stored(void **state)
+{
+    struct fixture *f = *state;
+    struct gate gate = {.ticket = {.apply = wait_for_gate, .done = ignore_result, .arg = &gate}};
+    struct list_update a = update_of(&f->arena, "A", 10, 10);
+    struct lists *others = NULL;
+
+    assert_int_equal(lists_new(&others, f->store, f->journal, &f->metrics), ERR_OK);
+    assert_int_equal(journal_submit(f->journal, &gate.ticket), ERR_OK);
+    assert_int_equal(lists_submit_update(others, &a, NULL, NULL), ERR_OK);
+    lists_free(others);
+    atomic_store(&gate.is_open, true);
+    submit(f, "B", 20);
+    assert_known(f, f->lists, "B", 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(what_the_journal_stored_is_got_with_its_past, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(an_arena_that_is_full_is_said_to_be, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_is_on_its_way_is_known_before_the_disk_has_it, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(lists_may_go_before_their_updates_are_stored, setup,
+                                        teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
