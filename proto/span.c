@@ -11,11 +11,11 @@ int span_compare(struct span a, struct span b)
     return (a.size > b.size) - (a.size < b.size);
 }
 
-static unsigned char ascii_lower(char c)
+char ascii_lower(char c)
 {
-    unsigned char byte = (unsigned char)c;
+    static const char lower[] = "abcdefghijklmnopqrstuvwxyz";
 
-    return byte >= 'A' && byte <= 'Z' ? (unsigned char)(byte | 0x20) : byte;
+    return c >= 'A' && c <= 'Z' ? lower[c - 'A'] : c;
 }
 
 bool span_equal_nocase(struct span a, struct span b)

@@ -41,7 +41,8 @@ static inline bool span_starts_with(struct span s, struct span prefix)
 /* Byte order, which for UTF-8 is the order of Unicode code points. <0, 0, >0 as memcmp. */
 int span_compare(struct span a, struct span b);
 
-/* ASCII letters only. */
+/* Letters of ASCII alone, whatever the locale. */
+char ascii_lower(char c);
 bool span_equal_nocase(struct span a, struct span b);
 
 /* The part from byte `from` on; empty if the span is shorter. */

@@ -212,13 +212,11 @@ static void write_sample(struct writer *out, const struct family *family, const 
     writer_char(out, '\n');
 }
 
-/* ASCII; labels come from enum names, which are upper case. */
+/* Labels come from enum names, which are upper case. */
 static void write_lower(struct writer *out, const char *text)
 {
     for (; *text != '\0'; text++) {
-        unsigned char c = (unsigned char)*text;
-        unsigned lower = c >= 'A' && c <= 'Z' ? c + ('a' - 'A') : c;
-        writer_char(out, (char)lower);
+        writer_char(out, ascii_lower(*text));
     }
 }
 

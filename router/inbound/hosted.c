@@ -25,8 +25,7 @@ static struct span lower(char out[HOST_MAX], struct span host)
         return span_of(out, 0);
     }
     for (size_t i = 0; i < host.size; i++) {
-        char c = host.data[i];
-        out[i] = c >= 'A' && c <= 'Z' ? (char)(c + ('a' - 'A')) : c;
+        out[i] = ascii_lower(host.data[i]);
     }
     return span_of(out, host.size);
 }

@@ -9,6 +9,7 @@
 
 #include <stdatomic.h>
 
+/* NOLINTBEGIN(readability-identifier-naming,bugprone-reserved-identifier): the linker's names */
 void *__real_malloc(size_t size);
 void *__real_calloc(size_t count, size_t size);
 void *__real_realloc(void *old, size_t size);
@@ -35,6 +36,7 @@ void *__wrap_realloc(void *old, size_t size)
     n_allocations++;
     return __real_realloc(old, size);
 }
+/* NOLINTEND(readability-identifier-naming,bugprone-reserved-identifier) */
 
 enum { MAP_BYTES = 8 << 20, QUEUE_MAX = 1 << 20, N_USERS = 20 };
 
