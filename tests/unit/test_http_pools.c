@@ -125,6 +125,15 @@ static struct http_pool_options different(int row, struct http_pool_limits *limi
     return options;
 }
 
+static void assert_another(struct http_pool *const *pools, int row)
+{
+    for (int i = 0; i < row; i++) {
+        if (pools[i] == pools[row]) {
+            fail_msg("rows %d and %d", i, row);
+        }
+    }
+}
+
 static void each_option_tells_pools_apart(void **state)
 {
     enum { N = 12 };
@@ -138,11 +147,7 @@ static void each_option_tells_pools_apart(void **state)
         struct http_pool_options options = different(i, &limits);
         pools[i] = http_pools_get(f.pools, &options);
         assert_non_null(pools[i]);
-        for (int j = 0; j < i; j++) {
-            if (pools[i] == pools[j]) {
-                fail_msg("rows %d and %d", i, j);
-            }
-        }
+        assert_another(pools, i);
     }
     for (int i = 0; i < N; i++) {
         struct http_pool_options options = different(i, &limits);
