@@ -11,6 +11,7 @@ from signedjson.key import decode_signing_key_base64, decode_verify_key_base64, 
 from signedjson.sign import SignatureVerifyException, sign_json, verify_signed_json
 
 CASES = 2_000
+OPENSSL_FROM = 64 * 1024  # bytes of a message from which proto/ed25519.c verifies with the other library
 TOOL = os.path.join(os.environ["FRESHET_BUILD"], "tests", "signing_tool")
 CHARACTERS = ["a", "b", "Z", "0", " ", "/", '"', "\\", "\b", "\t", "\n", "\x00", "\x1f", "\x7f", "\x80",
               "é", "日", "\u2028", "\ufffd", "\ue000", "\U00010000", "😀"]
@@ -57,7 +58,10 @@ def document(rng, depth):
 
 def content(rng):
     """A body with at least one member, so that there is something to alter."""
-    return {"origin": "x", **{text(rng): document(rng, 3) for _ in range(rng.randrange(5))}}
+    made = {"origin": "x", **{text(rng): document(rng, 3) for _ in range(rng.randrange(5))}}
+    if rng.random() < 0.05:
+        made["long"] = "".join(rng.choices(CHARACTERS, k=OPENSSL_FROM))
+    return made
 
 
 def spelled(rng, value):
@@ -151,8 +155,9 @@ def signedjson_accepts(received, given, key_id, key):
     return True
 
 
-REQUEST_CHANGES = ["nothing", "nothing", "method", "uri", "destination", "both destinations", "origin", "content",
-                   "no content", "sig", "key", "key id", "another key's id"]
+REQUEST_CHANGES = ["nothing", "nothing", "method", "uri", "destination", "both destinations",
+                   "the header's destination", "origin", "content", "no content", "sig", "key", "key id",
+                   "another key's id"]
 
 
 def change_request(rng, what, received, given, held):
@@ -165,6 +170,8 @@ def change_request(rng, what, received, given, held):
         received["destination"] = rng.choice([name for name in SERVERS if name != received["destination"]])
         if what == "both destinations":
             given["destination"] = received["destination"]
+    elif what == "the header's destination":
+        given["destination"] = rng.choice([name for name in SERVERS if name != given["destination"]])
     elif what == "origin":
         given["origin"] = rng.choice([name for name in SERVERS if name != given["origin"]])
     elif what == "content":
