@@ -85,7 +85,6 @@ static bool decode_keys(struct key_document *out, struct arena *arena,
                         const struct json_value *verify_keys)
 {
     struct json_iter iter = json_iterate(verify_keys);
-    bool has_usable = false;
     struct span key_id;
     const struct json_value *value;
 
@@ -94,13 +93,11 @@ static bool decode_keys(struct key_document *out, struct arena *arena,
     }
     out->keys = arena_calloc(arena, json_size(verify_keys), sizeof *out->keys);
     while (out->keys != NULL && json_next(&iter, &key_id, &value)) {
-        struct verify_key *key = &out->keys[out->n_keys];
-        if (decode_key(key, key_id, value)) {
-            has_usable = has_usable || !key->is_banned;
+        if (decode_key(&out->keys[out->n_keys], key_id, value)) {
             out->n_keys++;
         }
     }
-    return has_usable;
+    return out->n_keys > 0;
 }
 
 static bool is_signed(const struct key_document *document, const struct json_value *signatures,

@@ -10,6 +10,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { ARENA_CAP = 4 << 20 };
 
+static void check_key(const struct key_document *document, const struct verify_key *key)
+{
+    CHECK(ed25519_key_is_acceptable(key->key) == !key->is_banned);
+    CHECK(key_document_find(document, key->key_id) == key);
+}
+
 static void check_document(const struct key_document *document, struct span server_name)
 {
     bool has_usable = false;
@@ -17,10 +23,8 @@ static void check_document(const struct key_document *document, struct span serv
     CHECK(span_equal(document->server_name, server_name));
     CHECK(document->n_keys > 0 && document->n_keys <= KEY_DOCUMENT_KEYS_MAX);
     for (uint32_t i = 0; i < document->n_keys; i++) {
-        const struct verify_key *key = &document->keys[i];
-        CHECK(ed25519_key_is_acceptable(key->key) == !key->is_banned);
-        CHECK(key_document_find(document, key->key_id) == key);
-        has_usable = has_usable || !key->is_banned;
+        check_key(document, &document->keys[i]);
+        has_usable = has_usable || !document->keys[i].is_banned;
     }
     CHECK(has_usable);
 }
