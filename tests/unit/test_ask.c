@@ -349,6 +349,31 @@ static void a_question_asked_again_gets_no_answer_to_the_one_before(void **state
     fixture_fini(&f);
 }
 
+/* Also when it comes twice, which it should not. */
+static void an_answered_question_is_forgotten(void **state)
+{
+    struct question q;
+    struct fixture f;
+
+    (void)state;
+    fixture_init(&f);
+    question_init(&q);
+    for (size_t i = 0; i < N_PORTS; i++) {
+        f.owners[i].answers_at_once = false;
+    }
+    start(&q, &f.owners[2], "name", SPAN_LIT("?"));
+    run_until_asked(&f, 1);
+    struct owner *owner = &f.owners[the_one_asked(&f)];
+    ask_answer(owner->port, owner->held[0], SPAN_LIT("first"));
+    run_until_answered(&f, &q, 1);
+    ask_cancel(f.owners[2].port, &q.ask); /* is not on its way any more */
+    ask_answer(owner->port, owner->held[0], SPAN_LIT("second"));
+    run_a_while(&f);
+    assert_int_equal(q.n_answers, 1);
+    question_fini(&q);
+    fixture_fini(&f);
+}
+
 static void what_is_not_read_or_not_answered_goes_with_the_ports(void **state)
 {
     struct question held;
@@ -557,6 +582,7 @@ int main(void)
         cmocka_unit_test(questions_may_be_answered_later_and_in_any_order),
         cmocka_unit_test(an_answer_to_a_cancelled_question_is_dropped),
         cmocka_unit_test(a_question_asked_again_gets_no_answer_to_the_one_before),
+        cmocka_unit_test(an_answered_question_is_forgotten),
         cmocka_unit_test(what_is_not_read_or_not_answered_goes_with_the_ports),
         cmocka_unit_test(threads_ask_each_other),
     };
