@@ -99,7 +99,7 @@ static struct http_pool_options different(int row, struct http_pool_limits *limi
         options.port = 81;
         break;
     case 4:
-        options.port = 80 * 256;
+        options.port = 80 + 256;
         break;
     case 5:
         options.max_connections = 3;
