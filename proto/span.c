@@ -15,7 +15,10 @@ char ascii_lower(char c)
 {
     static const char lower[] = "abcdefghijklmnopqrstuvwxyz";
 
-    return c >= 'A' && c <= 'Z' ? lower[c - 'A'] : c;
+    if (c >= 'A' && c <= 'Z') {
+        return lower[c - 'A'];
+    }
+    return c;
 }
 
 bool span_equal_nocase(struct span a, struct span b)

@@ -230,6 +230,9 @@ static void make_metrics(struct daemon *d)
         d->metrics[i] = calloc(1, sizeof *d->metrics[i]);
         CHECK(d->metrics[i] != NULL);
         metrics_init(d->metrics[i]);
+        if (i < d->n_workers) {
+            metrics_set_worker(d->metrics[i], (int)i);
+        }
     }
 }
 

@@ -79,6 +79,16 @@ def test_metrics_count_what_happened(router, origin):
     assert samples and all(line.startswith("freshet_") for line in samples)
 
 
+def test_connections_are_shown_for_each_worker(router):
+    with contextlib.closing(connect(router.federation)):
+        router.wait_metric("freshet_connections")
+    text = router.metrics()
+    for name in ("connections", "upstream_connections", "queue_bytes"):
+        samples = [line.split(" ")[0] for line in text.splitlines() if line.startswith(f"freshet_{name}{{")]
+        assert samples == [f'freshet_{name}{{worker="{worker}"}}' for worker in range(2)]
+    wait_until(lambda: router.metric("freshet_connections") == 0, "the gauge goes down again")
+
+
 def test_the_log_names_no_user_and_no_device(router, origin):
     listed = device_list("@secretive:a.example", [device("SECRETDEV")], 7)
     router.push_devices("a.example", listed)
