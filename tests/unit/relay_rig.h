@@ -257,14 +257,14 @@ static inline bool send_some(struct front *f, struct span *rest, int fd)
     return rest->size == 0;
 }
 
-/* As much as goes in a while. */
-static inline void send_for_a_while(struct front *f, struct span *rest, int fd)
+/* Until that many bytes wait in us that their source is paused, and whatever goes after that. */
+static inline void send_until_paused(struct front *f, struct span *rest, int fd,
+                                     const size_t *waiting)
 {
-    uint64_t end_us = clock_monotonic_us() + A_WHILE_MS * UINT64_C(1000);
-
-    while (clock_monotonic_us() < end_us) {
+    RUN_UNTIL(f->loop, (send_some(f, rest, fd), *waiting > RELAY_WAITING_MAX));
+    for (int i = 0; i < A_WHILE_MS; i++) {
         send_some(f, rest, fd);
-        loop_run_for(f->loop, 1);
+        run_for(f->loop, 1);
     }
 }
 

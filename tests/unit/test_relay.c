@@ -100,7 +100,7 @@ static void an_upstream_that_does_not_read_slows_the_peer(void **state)
         front_init(&f, KIND_STREAMED, false, NULL);
         struct span rest = message(&request, PUT_AGAIN, span_of(bytes, BIG), i == 1);
         int peer = connect_peer(&f);
-        send_for_a_while(&f, &rest, peer);
+        send_until_paused(&f, &rest, peer, &f.request_waiting);
         assert_true(f.exchange != NULL && f.n_taken < BIG);
         assert_in_range(f.request_waiting, RELAY_WAITING_MAX, WAITING_MAX);
         int up = raw_accept(f.loop, f.upstream);
@@ -151,7 +151,7 @@ static void a_request_that_waits_for_a_connection_slows_the_peer(void **state)
     int others = raw_accept(f.loop, f.upstream);
     struct span rest = message(&request, PUT, span_of(bytes, BIG), false);
     int peer = connect_peer(&f);
-    send_for_a_while(&f, &rest, peer);
+    send_until_paused(&f, &rest, peer, &f.request_waiting);
     assert_true(f.exchange != NULL && f.n_taken < BIG);
     assert_in_range(f.request_waiting, RELAY_WAITING_MAX, WAITING_MAX);
     http_call_cancel(other);
@@ -186,7 +186,7 @@ static void a_peer_that_does_not_read_slows_the_upstream(void **state)
         int peer = ask(&f);
         int up = take(&f);
         struct span rest = message(&answer, OK, span_of(bytes, BIG), i % 2 == 1);
-        send_for_a_while(&f, &rest, up);
+        send_until_paused(&f, &rest, up, &f.answer_waiting);
         assert_non_null(f.exchange);
         assert_in_range(f.answer_waiting, RELAY_WAITING_MAX, most);
         read_while_sending(&f, &got, peer, BIG, &rest, up);
@@ -315,11 +315,9 @@ static void a_homeserver_that_stays_away_is_not_waited_for_longer_than_said(void
         enum kind kind;
         uint32_t patience_s, least_ms, most_ms;
     } rows[] = {
-        {KIND_WHOLE, 0, 0, RELAY_RETRY_MS - 10},
-        {KIND_BODYLESS, 0, 0, RELAY_RETRY_MS - 10},
-        {KIND_STREAMED, 10, 0, RELAY_RETRY_MS - 10}, /* what is gone cannot be sent again */
-        {KIND_WHOLE, 1, 1000, 1000 + SOME_RETRIES_MS},
-        {KIND_BODYLESS, 1, 1000, 1000 + SOME_RETRIES_MS},
+        {KIND_WHOLE, 0, 0, 900},     {KIND_BODYLESS, 0, 0, 900},
+        {KIND_STREAMED, 10, 0, 900}, /* what is gone cannot be sent again */
+        {KIND_WHOLE, 1, 1000, 4000}, {KIND_BODYLESS, 1, 1000, 4000},
     };
     struct front f;
 
@@ -398,11 +396,13 @@ static const struct failure failures[] = {
 
 static void run_failure(const struct failure *row, enum kind kind)
 {
-    const struct http_pool_limits limits = {SHORT_MS, SHORT_MS, SHORT_MS,
-                                            SHORT_MS, SHORT_MS, SHORT_MS};
+    struct http_pool_limits limits = http_pool_limits_default;
     struct writer got = record();
     struct front f;
 
+    if (row->why == REJECT_UPSTREAM_TIMEOUT) {
+        *(row->answer[0] == '\0' ? &limits.head_ms : &limits.body_ms) = SHORT_MS;
+    }
     front_init(&f, kind, false, &limits);
     f.holds = row->holds;
     f.patience_s = 10; /* is of no use: it may have got the request */
@@ -573,8 +573,7 @@ static int bring_to(struct front *f, int *up, enum stage stage, struct span larg
         raw_send(f->loop, peer, SPAN_LIT(PUT "Content-Length: 99999999\r\n\r\nbody"));
         *up = raw_accept(f->loop, f->upstream);
         if (stage == STAGE_BODY_PAUSED) {
-            send_for_a_while(f, &large, peer);
-            assert_true(f->request_waiting > RELAY_WAITING_MAX);
+            send_until_paused(f, &large, peer, &f->request_waiting);
         }
         return peer;
     }
@@ -590,8 +589,7 @@ static int bring_to(struct front *f, int *up, enum stage stage, struct span larg
         RUN_UNTIL(f->loop, f->n_statuses == 1);
     } else if (stage == STAGE_ANSWER_PAUSED) {
         raw_send(f->loop, *up, SPAN_LIT(OK "Content-Length: 99999999\r\n\r\n"));
-        send_for_a_while(f, &large, *up);
-        assert_true(f->answer_waiting > RELAY_WAITING_MAX);
+        send_until_paused(f, &large, *up, &f->answer_waiting);
     }
     return peer;
 }
