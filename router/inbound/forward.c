@@ -27,8 +27,7 @@ static bool is_essential(struct span name)
 
 static bool is_dropped(const struct http_head *head, struct span name)
 {
-    return http_header_is_hop_by_hop(name) ||
-           (!is_essential(name) && http_head_is_hop_by_hop(head, name));
+    return !is_essential(name) && http_head_is_hop_by_hop(head, name);
 }
 
 /* "192.0.2.1", "2001:db8::1". */
