@@ -25,6 +25,7 @@ struct worker {
     struct lists *lists;
     struct list_reader *reader;
     struct second_looks *second_looks;
+    struct judged *judged;
     struct keyring *keyring;
     struct inbound *inbound;
     struct http_listener *listener;
@@ -325,6 +326,7 @@ static enum err make_inbound(struct worker *worker)
         .lists = worker->lists,
         .reader = worker->reader,
         .second_looks = worker->second_looks,
+        .judged = worker->judged,
     };
     struct inbound_settings settings;
 
@@ -345,6 +347,7 @@ static enum err make_parts(struct worker *worker)
     timer_init(&worker->gauges, worker->loop, on_gauges, worker);
     timer_init(&worker->drained, worker->loop, on_drained_tick, worker);
     worker->pools = http_pools_new(worker->loop);
+    worker->judged = judged_new();
     err = mailbox_new(&worker->box, worker->loop, on_order, worker);
     if (err == ERR_OK) {
         err = make_lists(worker);
@@ -437,6 +440,7 @@ void worker_free(struct worker *worker)
     list_reader_free(worker->reader);
     keyring_free(worker->keyring);
     inbound_free(worker->inbound);
+    judged_free(worker->judged);
     lists_free(worker->lists);
     mailbox_free(worker->box);
     http_pools_free(worker->pools);

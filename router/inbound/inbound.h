@@ -4,6 +4,7 @@
 #include "base/metrics.h"
 #include "inbound/hosted.h"
 #include "inbound/keyring.h"
+#include "lists/judged.h"
 #include "lists/lists.h"
 #include "lists/reader.h"
 #include "lists/second_look.h"
@@ -24,6 +25,7 @@ struct inbound_parts {
     struct lists *lists;
     struct list_reader *reader;
     struct second_looks *second_looks;
+    struct judged *judged;
 };
 
 /* What the operator may change while it runs; for requests that begin from then on. */

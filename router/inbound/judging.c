@@ -41,6 +41,24 @@ static void set_verdict(struct judgement *judgement, enum verdict verdict,
     }
 }
 
+static struct judged_claim judged_claim_of(const struct exchange *ex,
+                                           const struct judgement *judgement)
+{
+    return (struct judged_claim){.server = ex->server->name,
+                                 .user_id = judgement->user_id,
+                                 .origin = ex->origin,
+                                 .claim = &judgement->offer->claim,
+                                 .list = &judgement->current};
+}
+
+/* True for a claim that was read for before and is what it was then. */
+static bool is_repeated(const struct exchange *ex, const struct judgement *judgement)
+{
+    struct judged_claim claim = judged_claim_of(ex, judgement);
+
+    return judgement->has_current && judged_before(ex->inbound->parts.judged, &claim);
+}
+
 /* Each claim about this recipient that the stored list could not settle. */
 static void judge_after_read(struct recipient_read *self, const struct device_list *after)
 {
@@ -53,6 +71,10 @@ static void judge_after_read(struct recipient_read *self, const struct device_li
             enum verdict verdict =
                 judge_read(&judging->needs_second[i], after, &judgement->offer->claim);
             set_verdict(judgement, verdict, after);
+            struct judged_claim claim = judged_claim_of(self->ex, judgement);
+            if (verdict != VERDICT_FRESH) {
+                judged_remember(self->ex->inbound->parts.judged, &claim);
+            }
         }
     }
 }
@@ -73,11 +95,12 @@ static void on_read(void *arg, const struct device_list *after)
     }
 }
 
-static void start_read(struct exchange *ex, const struct batch *batch, size_t first)
+static void start_read(struct exchange *ex, const struct batch *batch, size_t first, bool may_wait)
 {
     struct judging *judging = ex->judging;
     struct list_read_request request = request_for(ex, batch->user_id);
 
+    request.may_wait = may_wait;
     if (ex->server->key == NULL) {
         return;
     }
@@ -101,6 +124,7 @@ static void judge_batch(struct exchange *ex, const struct batch *batch)
     size_t first = judging->n;
     bool has_list = false;
     bool needs_read = false;
+    bool is_new = false;
 
     for (uint32_t i = 0; i < batch->n_offers; i++) {
         const struct offer *offer = &batch->offers[i];
@@ -118,9 +142,10 @@ static void judge_batch(struct exchange *ex, const struct batch *batch)
                                             clock_ms(), (int64_t)settings->max_age_s * 1000);
         set_verdict(judgement, verdict, has_list ? &list : NULL);
         needs_read = needs_read || need == JUDGE_READ;
+        is_new = is_new || (need == JUDGE_READ && !is_repeated(ex, judgement));
     }
     if (needs_read) {
-        start_read(ex, batch, first);
+        start_read(ex, batch, first, !is_new);
     }
 }
 

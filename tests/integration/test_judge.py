@@ -336,3 +336,16 @@ def test_a_transaction_of_full_size_is_judged_in_full(router, origin):
     rows = origin.send(router, "a.example", origin.transaction(*edus)).json()["io.freshet.verdicts"]
     assert sorted(row["user_id"] for row in rows) == sorted(answers)
     assert {row["verdict"] for row in rows} == {"fresh"}
+
+
+def test_a_repeated_claim_leaves_half_of_the_budget_to_others(start_router, homeserver, origin):
+    router = start_router(lists={**ALWAYS_READ, "reads_per_s": 8})
+    old, new = lists()
+    homeserver.devices[ALICE] = old
+    assert send_claim(router, origin, dlh1(old))[1][0]["verdict"] == "fresh"
+    homeserver.devices[ALICE] = new
+    verdicts = [send_claim(router, origin, dlh1(old))[1][0]["verdict"] for _ in range(30)]
+    assert verdicts[0] == "stale" and set(verdicts) == {"stale", "unknown"}
+    homeserver.devices[CAROL] = lists(CAROL)[0]
+    assert send_claim(router, origin, dlh1(homeserver.devices[CAROL]), user=CAROL)[1][0]["verdict"] in ("fresh", "unknown")
+    router.wait_metric("freshet_list_reads_total", result="budget")
