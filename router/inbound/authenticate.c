@@ -119,6 +119,14 @@ static void on_key(void *arg)
     exchange_run(ex);
 }
 
+/* The keys at hand may have been replaced; the keyring knows how often that may be asked. */
+static enum step_result fetch_keys(struct exchange *ex)
+{
+    ex->key_state = KEY_FETCHING;
+    keyring_refresh(ex->inbound->parts.keyring, &ex->key_wait, ex->origin, on_key, ex);
+    return STEP_WAIT;
+}
+
 static enum step_result relay_unjudged(struct exchange *ex, enum unjudged why)
 {
     ex->unjudged = why;
@@ -142,9 +150,7 @@ static enum step_result explain(struct exchange *ex, enum outcome outcome)
         return relay_unjudged(ex, UNJUDGED_ODD_NUMBER);
     }
     if (ex->key_state == KEY_NOT_TRIED) {
-        ex->key_state = KEY_FETCHING;
-        keyring_refresh(ex->inbound->parts.keyring, &ex->key_wait, ex->origin, on_key, ex);
-        return STEP_WAIT;
+        return fetch_keys(ex);
     }
     return outcome == SIGNED_BADLY ? exchange_reject(ex, REJECT_BAD_SIGNATURE)
                                    : relay_unjudged(ex, UNJUDGED_NO_KEY);
@@ -177,7 +183,8 @@ enum step_result step_authenticate(struct exchange *ex)
     }
     /* Before what may leave it to the homeserver, which need not know of the ban. */
     if (names_banned_key(ex)) {
-        return exchange_reject(ex, REJECT_BANNED_KEY);
+        return ex->key_state == KEY_NOT_TRIED ? fetch_keys(ex)
+                                              : exchange_reject(ex, REJECT_BANNED_KEY);
     }
     return unjudged != UNJUDGED_NONE ? relay_unjudged(ex, unjudged) : explain(ex, outcome);
 }

@@ -99,8 +99,7 @@ void exchange_count_unjudged(struct exchange *ex, enum unjudged why, uint64_t n)
 enum reject identify(struct exchange *ex);
 
 /* One signature that holds is enough. If none does, a header whose key is banned has the request
- * refused, whatever the others are and without another fetch; a key that is not to be had leaves it
- * to the homeserver. */
+ * refused, whatever the others are; a key that is not to be had leaves it to the homeserver. */
 enum step_result step_authenticate(struct exchange *ex);
 
 /* Parses the body, once. REJECT_NOT_JSON for what is none, or no object; else *unjudged is
