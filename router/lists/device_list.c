@@ -1,6 +1,7 @@
 #include "lists/device_list.h"
 
 #include "proto/check.h"
+#include "store/fields.h"
 
 enum {
     RECORD_VERSION = 1,
@@ -8,25 +9,13 @@ enum {
     NAME_MAX_BYTES = 65535, /* lengths are 16 bits */
 };
 
-static void write_little(struct writer *w, uint64_t value, size_t n_bytes)
-{
-    for (size_t i = 0; i < n_bytes; i++) {
-        writer_char(w, (char)(uint8_t)(value >> (8 * i)));
-    }
-}
-
-static void write_i64(struct writer *w, int64_t value)
-{
-    write_little(w, (uint64_t)value, 8);
-}
-
 static void write_name(struct writer *w, struct span name)
 {
     if (name.size > NAME_MAX_BYTES) {
         w->failed = true;
         return;
     }
-    write_little(w, name.size, 2);
+    field_write_uint(w, name.size, 2);
     writer_bytes(w, name);
 }
 
@@ -35,65 +24,24 @@ static void write_hash(struct writer *w, const struct dlh *hash)
     writer_bytes(w, span_of(hash->bytes, sizeof hash->bytes));
 }
 
-/* What is left of a record; the first failure sticks. */
-struct reader {
-    struct span left;
-    bool failed;
-};
-
-static struct span take(struct reader *r, size_t size)
+static void read_hash(struct dlh *out, struct field_reader *r)
 {
-    if (r->failed || size > r->left.size) {
-        r->failed = true;
-        return (struct span){0};
-    }
-    struct span taken = span_of(r->left.data, size);
-    r->left = span_skip(r->left, size);
-    return taken;
+    field_read_bytes(out->bytes, r, sizeof out->bytes);
 }
 
-static uint64_t read_little(struct reader *r, size_t n_bytes)
-{
-    struct span bytes = take(r, n_bytes);
-    uint64_t value = 0;
-
-    for (size_t i = 0; i < bytes.size; i++) {
-        value |= (uint64_t)(uint8_t)bytes.data[i] << (8 * i);
-    }
-    return value;
-}
-
-static int64_t read_i64(struct reader *r)
-{
-    uint64_t bits = read_little(r, 8);
-    int64_t value;
-
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-static void read_hash(struct dlh *out, struct reader *r)
-{
-    struct span bytes = take(r, sizeof out->bytes);
-
-    if (bytes.size == sizeof out->bytes) {
-        memcpy(out->bytes, bytes.data, bytes.size);
-    }
-}
-
-static struct device_hash read_device(struct reader *r)
+static struct device_hash read_device(struct field_reader *r)
 {
     struct device_hash device;
 
-    device.device_id = take(r, read_little(r, 2));
-    device.hash.low = read_little(r, 8);
-    device.hash.high = read_little(r, 8);
+    device.device_id = field_read_span(r, field_read_uint(r, 2));
+    device.hash.low = field_read_uint(r, 8);
+    device.hash.high = field_read_uint(r, 8);
     return device;
 }
 
 bool device_list_next_device(struct device_hash *out, struct span *devices)
 {
-    struct reader r = {.left = *devices};
+    struct field_reader r = {.left = *devices};
 
     if (devices->size == 0) {
         return false;
@@ -106,28 +54,28 @@ bool device_list_next_device(struct device_hash *out, struct span *devices)
 void device_list_encode(struct writer *out, const struct device_list *list)
 {
     CHECK(list->n_history <= DEVICE_LIST_HISTORY_MAX);
-    write_little(out, RECORD_VERSION, 1);
-    write_little(out, list->pushed ? FLAG_PUSHED : 0, 1);
+    field_write_uint(out, RECORD_VERSION, 1);
+    field_write_uint(out, list->pushed ? FLAG_PUSHED : 0, 1);
     write_name(out, list->server);
     write_name(out, list->user_id);
     write_hash(out, &list->current);
-    write_i64(out, list->position);
-    write_i64(out, list->first_position);
-    write_i64(out, list->read_started_ms);
-    write_i64(out, list->changed_ms);
-    write_little(out, list->n_history, 1);
+    field_write_i64(out, list->position);
+    field_write_i64(out, list->first_position);
+    field_write_i64(out, list->read_started_ms);
+    field_write_i64(out, list->changed_ms);
+    field_write_uint(out, list->n_history, 1);
     for (uint32_t i = 0; i < list->n_history; i++) {
         write_hash(out, &list->history[i].hash);
-        write_i64(out, list->history[i].last_true);
-        write_i64(out, list->history[i].first_replaced);
-        write_i64(out, list->history[i].when_ms);
+        field_write_i64(out, list->history[i].last_true);
+        field_write_i64(out, list->history[i].first_replaced);
+        field_write_i64(out, list->history[i].when_ms);
     }
     writer_bytes(out, list->devices);
 }
 
-static void read_history(struct device_list *out, struct reader *r)
+static void read_history(struct device_list *out, struct field_reader *r)
 {
-    out->n_history = (uint32_t)read_little(r, 1);
+    out->n_history = (uint32_t)field_read_uint(r, 1);
     if (out->n_history > DEVICE_LIST_HISTORY_MAX) {
         r->failed = true;
         out->n_history = 0;
@@ -135,14 +83,14 @@ static void read_history(struct device_list *out, struct reader *r)
     for (uint32_t i = 0; i < out->n_history; i++) {
         struct past_list *past = &out->history[i];
         read_hash(&past->hash, r);
-        past->last_true = read_i64(r);
-        past->first_replaced = read_i64(r);
-        past->when_ms = read_i64(r);
+        past->last_true = field_read_i64(r);
+        past->first_replaced = field_read_i64(r);
+        past->when_ms = field_read_i64(r);
     }
 }
 
 /* The sum is not stored: it is that of the devices. */
-static bool read_devices(struct device_list *out, struct reader *r)
+static bool read_devices(struct device_list *out, struct field_reader *r)
 {
     struct span devices = r->left;
     struct device_hash device;
@@ -158,19 +106,19 @@ static bool read_devices(struct device_list *out, struct reader *r)
 
 bool device_list_decode(struct device_list *out, struct span record)
 {
-    struct reader r = {.left = record};
+    struct field_reader r = {.left = record};
 
     *out = (struct device_list){0};
-    bool known = read_little(&r, 1) == RECORD_VERSION;
-    uint64_t flags = read_little(&r, 1);
+    bool known = field_read_uint(&r, 1) == RECORD_VERSION;
+    uint64_t flags = field_read_uint(&r, 1);
     out->pushed = flags == FLAG_PUSHED;
-    out->server = take(&r, read_little(&r, 2));
-    out->user_id = take(&r, read_little(&r, 2));
+    out->server = field_read_span(&r, field_read_uint(&r, 2));
+    out->user_id = field_read_span(&r, field_read_uint(&r, 2));
     read_hash(&out->current, &r);
-    out->position = read_i64(&r);
-    out->first_position = read_i64(&r);
-    out->read_started_ms = read_i64(&r);
-    out->changed_ms = read_i64(&r);
+    out->position = field_read_i64(&r);
+    out->first_position = field_read_i64(&r);
+    out->read_started_ms = field_read_i64(&r);
+    out->changed_ms = field_read_i64(&r);
     read_history(out, &r);
     return known && flags <= FLAG_PUSHED && !r.failed && read_devices(out, &r);
 }
@@ -194,8 +142,8 @@ bool list_update_from_answer(struct list_update *out, struct arena *arena,
         if (entry->counts &&
             dlh_device(&hash, entry->device_id, entry->curve25519, entry->ed25519)) {
             write_name(&w, entry->device_id);
-            write_little(&w, hash.low, 8);
-            write_little(&w, hash.high, 8);
+            field_write_uint(&w, hash.low, 8);
+            field_write_uint(&w, hash.high, 8);
         }
     }
     out->devices = w.failed ? (struct span){0} : arena_copy(arena, writer_span(&w));
