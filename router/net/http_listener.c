@@ -1,5 +1,6 @@
 #include "net/http_connection.h"
 
+#include "net/address.h"
 #include "proto/check.h"
 
 #include <arpa/inet.h>
@@ -35,20 +36,6 @@ union any_address {
     struct sockaddr_un un;
 };
 
-static struct in6_addr peer_of(const union any_address *address)
-{
-    struct in6_addr out = IN6ADDR_ANY_INIT;
-
-    if (address->any.sa_family == AF_INET6) {
-        return address->in6.sin6_addr;
-    }
-    if (address->any.sa_family == AF_INET) {
-        out.s6_addr[10] = out.s6_addr[11] = 0xff;
-        memcpy(&out.s6_addr[12], &address->in.sin_addr, 4);
-    }
-    return out;
-}
-
 static void on_acceptable(evutil_socket_t fd, short what, void *arg)
 {
     struct http_listener *listener = arg;
@@ -59,7 +46,7 @@ static void on_acceptable(evutil_socket_t fd, short what, void *arg)
         socklen_t size = sizeof address;
         int peer = accept4(fd, &address.any, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (peer >= 0) {
-            http_connection_accept(listener, peer, peer_of(&address));
+            http_connection_accept(listener, peer, address_of(&address.any));
         } else if (errno == EAGAIN) {
             return;
         } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
