@@ -1,6 +1,5 @@
 #include "inbound/route.h"
 
-#include "proto/check.h"
 
 static struct span path_of(struct span target)
 {
@@ -116,17 +115,6 @@ enum route_class route_classify(enum reject *why, struct span method, struct spa
         return ROUTE_MEDIA;
     }
     return refuse(why, REJECT_NOT_RELAYED);
-}
-
-const char *route_class_label(enum route_class class)
-{
-    static const char *const labels[] = {
-        [ROUTE_HEALTH] = "health", [ROUTE_TRANSACTION] = "send", [ROUTE_FEDERATION] = "federation",
-        [ROUTE_KEY] = "key",       [ROUTE_MEDIA] = "media",      [ROUTE_REFUSED] = "other",
-    };
-
-    CHECK((size_t) class < sizeof labels / sizeof labels[0]);
-    return labels[class];
 }
 
 struct span route_host_without_port(struct span host)

@@ -22,9 +22,6 @@ enum route_class {
  * Source: limits.md, "Where a request goes". */
 enum route_class route_classify(enum reject *why, struct span method, struct span target);
 
-/* For metrics and logs. */
-const char *route_class_label(enum route_class class);
-
 /* True if `host` (a Host or :authority value, port included) is that entry of a server's `hosts`:
  * host and port exactly, or, where the entry has no port, the host alone. ASCII case ignored. */
 bool route_host_matches(struct span entry, struct span host);
