@@ -27,3 +27,12 @@ const char *unjudged_label(enum unjudged why)
     CHECK(why < UNJUDGED_COUNT);
     return unjudged_labels[why];
 }
+
+void matrix_error_write(struct writer *out, const char *errcode, const char *text)
+{
+    writer_bytes(out, SPAN_LIT("{\"errcode\":"));
+    writer_json_string(out, span_str(errcode));
+    writer_bytes(out, SPAN_LIT(",\"error\":"));
+    writer_json_string(out, span_str(text));
+    writer_char(out, '}');
+}

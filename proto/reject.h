@@ -1,7 +1,7 @@
 /* Why a peer's request is refused, or relayed without a verdict: the two tables of reasons. */
 #pragma once
 
-#include "proto/span.h"
+#include "proto/writer.h"
 
 enum reject {
     REJECT_NONE,
@@ -20,6 +20,10 @@ struct reject_row {
 
 /* For REJECT_NONE too: its label is "none", its status 0. */
 const struct reject_row *reject_row(enum reject why);
+
+/* {"errcode":...,"error":...}, the body of every error. Source: Matrix specification, "Standard
+ * error response". */
+void matrix_error_write(struct writer *out, const char *errcode, const char *text);
 
 enum unjudged {
     UNJUDGED_NONE,

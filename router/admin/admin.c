@@ -4,6 +4,7 @@
 #include "admin/list_json.h"
 #include "proto/device_list_answer.h"
 #include "proto/ident.h"
+#include "proto/reject.h"
 
 #include <string.h>
 
@@ -30,11 +31,8 @@ static void answer_text(struct admin_answer *out, int status, const char *conten
 static void answer_error(struct admin_answer *out, int status, const char *errcode,
                          const char *text)
 {
-    answer_text(out, status, "application/json", SPAN_LIT("{\"errcode\":"));
-    writer_json_string(&out->body, span_str(errcode));
-    writer_bytes(&out->body, SPAN_LIT(",\"error\":"));
-    writer_json_string(&out->body, span_str(text));
-    writer_char(&out->body, '}');
+    answer_text(out, status, "application/json", span_of(NULL, 0));
+    matrix_error_write(&out->body, errcode, text);
 }
 
 static void answer_ready(struct admin_answer *out, const struct admin_context *context)

@@ -64,11 +64,7 @@ static void write_error(struct http_connection *c, const struct reject_row *row)
     struct writer head;
 
     writer_init(&body, 1024);
-    writer_bytes(&body, SPAN_LIT("{\"errcode\":"));
-    writer_json_string(&body, span_str(row->errcode));
-    writer_bytes(&body, SPAN_LIT(",\"error\":"));
-    writer_json_string(&body, span_str(row->text));
-    writer_char(&body, '}');
+    matrix_error_write(&body, row->errcode, row->text);
     const struct head_framing framing = {
         .has_content_length = true, .content_length = body.size, .closes = true};
     writer_init(&head, 1024);
