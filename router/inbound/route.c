@@ -1,6 +1,5 @@
 #include "inbound/route.h"
 
-
 static struct span path_of(struct span target)
 {
     const char *query = target.size == 0 ? NULL : memchr(target.data, '?', target.size);
