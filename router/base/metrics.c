@@ -1,5 +1,6 @@
 #include "base/metrics.h"
 
+#include "base/clock.h"
 #include "proto/check.h"
 #include "proto/claim.h"
 
@@ -174,6 +175,11 @@ void metrics_observe(struct metrics *metrics, enum histogram histogram, double s
     }
     add(&h->buckets[bucket], 1);
     add(&h->sum_ns, ns);
+}
+
+void metrics_observe_since(struct metrics *metrics, enum histogram histogram, uint64_t start_us)
+{
+    metrics_observe(metrics, histogram, (double)(clock_monotonic_us() - start_us) / 1e6);
 }
 
 static void write_str(struct writer *out, const char *text)

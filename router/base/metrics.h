@@ -122,6 +122,9 @@ void metrics_gauge_set(struct metrics *metrics, enum gauge gauge, int64_t value)
 void metrics_gauge_add(struct metrics *metrics, enum gauge gauge, int64_t change);
 void metrics_observe(struct metrics *metrics, enum histogram histogram, double seconds);
 
+/* The time since then, as clock_monotonic_us told it. */
+void metrics_observe_since(struct metrics *metrics, enum histogram histogram, uint64_t start_us);
+
 /* The sum over the threads, or each worker's own value, in Prometheus' text format. */
 void metrics_write(struct writer *out, struct metrics *const *threads, size_t n_threads);
 

@@ -70,8 +70,7 @@ void exchange_free(struct exchange *ex)
 {
     const struct inbound_parts *parts = &ex->inbound->parts;
 
-    metrics_observe(parts->metrics, HISTOGRAM_request_seconds,
-                    (double)(clock_monotonic_us() - ex->began_us) / 1e6);
+    metrics_observe_since(parts->metrics, HISTOGRAM_request_seconds, ex->began_us);
     metrics_gauge_add(parts->metrics, GAUGE_queue_bytes, -(int64_t)ex->body.size);
     if (ex->key_state == KEY_FETCHING) {
         keyring_cancel(parts->keyring, &ex->key_wait);

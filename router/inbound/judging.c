@@ -116,7 +116,7 @@ static void start_read(struct exchange *ex, const struct batch *batch, size_t fi
 }
 
 /* What the stored list says of each usable claim in the batch. */
-static void judge_batch(struct exchange *ex, const struct batch *batch)
+static void judge_batch(struct exchange *ex, const struct batch *batch, int64_t now_ms)
 {
     const struct inbound_settings *settings = &ex->inbound->settings;
     struct judging *judging = ex->judging;
@@ -138,8 +138,8 @@ static void judge_batch(struct exchange *ex, const struct batch *batch)
         }
         struct judgement *judgement = &judging->verdicts[judging->n++];
         *judgement = (struct judgement){.user_id = batch->user_id, .offer = offer};
-        enum verdict verdict = judge_cached(&need, has_list ? &list : NULL, &offer->claim,
-                                            clock_ms(), (int64_t)settings->max_age_s * 1000);
+        enum verdict verdict = judge_cached(&need, has_list ? &list : NULL, &offer->claim, now_ms,
+                                            (int64_t)settings->max_age_s * 1000);
         set_verdict(judgement, verdict, has_list ? &list : NULL);
         needs_read = needs_read || need == JUDGE_READ;
         is_new = is_new || (need == JUDGE_READ && !is_repeated(ex, judgement));
@@ -198,8 +198,9 @@ enum step_result step_judge(struct exchange *ex)
         exchange_count_unjudged(ex, UNJUDGED_PARSE_BUDGET, 1);
         return STEP_NEXT;
     }
+    int64_t now_ms = clock_ms();
     for (uint32_t i = 0; i < ex->batches.n; i++) {
-        judge_batch(ex, &ex->batches.batches[i]);
+        judge_batch(ex, &ex->batches.batches[i], now_ms);
     }
     if (ex->judging->n_running == 0) {
         judging_settle(ex);
@@ -245,8 +246,7 @@ void judging_settle(struct exchange *ex)
         return;
     }
     judging->has_settled = true;
-    metrics_observe(parts->metrics, HISTOGRAM_verdict_seconds,
-                    (double)(clock_monotonic_us() - ex->whole_us) / 1e6);
+    metrics_observe_since(parts->metrics, HISTOGRAM_verdict_seconds, ex->whole_us);
     for (size_t i = 0; i < judging->n; i++) {
         const struct judgement *judgement = &judging->verdicts[i];
         struct list_read_request request = request_for(ex, judgement->user_id);

@@ -5,8 +5,6 @@
 #include "proto/check.h"
 #include "proto/verdict.h"
 
-static const double us_per_s = 1e6;
-
 static void over(struct relay *relay, enum reject why)
 {
     struct http_exchange *exchange = TAKE(relay->exchange);
@@ -45,8 +43,7 @@ static void on_head(void *arg, const struct http_head *head)
 {
     struct relay *relay = arg;
 
-    metrics_observe(relay->metrics, HISTOGRAM_upstream_seconds,
-                    (double)(clock_monotonic_us() - relay->started_us) / us_per_s);
+    metrics_observe_since(relay->metrics, HISTOGRAM_upstream_seconds, relay->started_us);
     if (!forward_answer(&relay->answer, relay->arena, head)) {
         http_call_cancel(TAKE(relay->call));
         over(relay, REJECT_UPSTREAM_FAILED);

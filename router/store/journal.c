@@ -110,8 +110,7 @@ static void *run(void *arg)
         metrics_add(journal->metrics, COUNTER_journal_refused_total, sweep.n_refused);
         metrics_gauge_set(journal->metrics, GAUGE_journal_bytes, (int64_t)sweep.n_bytes);
         enum err commit = apply_all(journal, sweep.first);
-        metrics_observe(journal->metrics, HISTOGRAM_journal_seconds,
-                        (double)(clock_monotonic_us() - began_us) / 1e6);
+        metrics_observe_since(journal->metrics, HISTOGRAM_journal_seconds, began_us);
         metrics_add(journal->metrics, COUNTER_journal_commits_total, commit == ERR_OK ? 1 : 0);
         metrics_gauge_set(journal->metrics, GAUGE_store_failed, store_failed(journal->store));
         complete_all(journal, sweep.first, commit);
