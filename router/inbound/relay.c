@@ -17,7 +17,6 @@ static void over(struct relay *relay, enum reject why)
 
 static void pass_head(struct relay *relay, const struct http_head *answer)
 {
-    relay->is_answering = true;
     http_respond_head(relay->exchange, answer->status, answer->headers, answer->n_headers,
                       answer->has_content_length ? (int64_t)answer->content_length : -1);
 }
@@ -148,7 +147,6 @@ bool relay_start(struct relay *relay, const struct relay_options *options)
     *relay = (struct relay){
         .ops = options->ops,
         .arg = options->arg,
-        .loop = options->loop,
         .metrics = options->metrics,
         .arena = options->arena,
         .exchange = options->exchange,
@@ -163,7 +161,7 @@ bool relay_start(struct relay *relay, const struct relay_options *options)
     }
     relay->patience_end_us = relay->started_us + options->patience_s * UINT64_C(1000000);
     writer_init(&relay->held, REPLY_BODY_SIZE_MAX);
-    timer_init(&relay->retry, relay->loop, on_retry, relay);
+    timer_init(&relay->retry, options->loop, on_retry, relay);
     return try_now(relay);
 }
 
@@ -187,7 +185,7 @@ void relay_body_end(struct relay *relay)
 
 void relay_drained(struct relay *relay)
 {
-    if (relay->call != NULL && relay->is_answering) {
+    if (relay->call != NULL) {
         http_call_resume(relay->call);
     }
 }

@@ -34,16 +34,14 @@ struct relay_ops {
 struct relay {
     const struct relay_ops *ops;
     void *arg;
-    struct loop *loop;
     struct metrics *metrics;
     struct arena *arena;
     struct http_exchange *exchange;
     struct http_pool *pool;
     struct http_head request;
-    struct span body;  /* if it has_body */
-    bool has_body;     /* the request's body is at hand, or it has none: it can be sent again */
-    bool holds;        /* the answer is to be held back */
-    bool is_answering; /* its head went to the peer */
+    struct span body; /* if it has_body */
+    bool has_body;    /* the request's body is at hand, or it has none: it can be sent again */
+    bool holds;       /* the answer is to be held back */
     struct http_call *call; /* NULL: none under way */
     struct timer retry;
     uint64_t started_us;      /* monotonic */
