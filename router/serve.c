@@ -43,11 +43,6 @@ struct daemon {
     struct metrics **metrics; /* of the workers, of main, of the journal */
 };
 
-/* A worker's word that nothing of it is left. */
-struct drained {
-    struct mail mail;
-};
-
 static struct metrics *main_metrics(const struct daemon *d)
 {
     return d->metrics[d->n_workers];
@@ -58,11 +53,12 @@ static struct metrics *journal_metrics(const struct daemon *d)
     return d->metrics[d->n_workers + 1];
 }
 
+/* A worker's word that nothing of it is left. */
 static void on_mail(void *arg, struct mail *mail)
 {
     struct daemon *d = arg;
 
-    free(LIST_ENTRY(mail, struct drained, mail));
+    free(mail);
     if (++d->n_drained == d->n_workers) {
         loop_stop(d->loop);
     }
@@ -71,10 +67,10 @@ static void on_mail(void *arg, struct mail *mail)
 static void on_drained(void *arg)
 {
     struct daemon *d = arg;
-    struct drained *drained = calloc(1, sizeof *drained);
+    struct mail *mail = calloc(1, sizeof *mail);
 
-    CHECK(drained != NULL);
-    mailbox_post(d->box, &drained->mail);
+    CHECK(mail != NULL);
+    mailbox_post(d->box, mail);
 }
 
 static void on_deadline(void *arg)

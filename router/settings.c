@@ -17,15 +17,6 @@ static void write_problem(struct writer *problems, const char *file, const char 
     writer_char(problems, '\n');
 }
 
-/* The text without the line end at its end. */
-static struct span first_line(const char *text, size_t size)
-{
-    while (size > 0 && (text[size - 1] == '\n' || text[size - 1] == '\r')) {
-        size--;
-    }
-    return span_of(text, size);
-}
-
 /* Returns NULL or what is wrong. */
 static const char *read_key(struct signing_key *out, const char *path)
 {
@@ -38,7 +29,7 @@ static const char *read_key(struct signing_key *out, const char *path)
     setvbuf(file, NULL, _IONBF, 0); /* no copy of the key stays in a buffer of the library's */
     size_t size = fread(text, 1, sizeof text, file);
     fclose(file);
-    bool is_key = size < sizeof text && signing_key_parse(out, first_line(text, size));
+    bool is_key = size < sizeof text && signing_key_parse(out, span_of(text, size));
     sodium_memzero(text, sizeof text);
     return is_key ? NULL
                   : "is not one line 'ed25519 VERSION SEED', as in Synapse's signing key file";
