@@ -2,7 +2,6 @@
 import os
 import pathlib
 import re
-import shutil
 import signal
 import stat
 import subprocess
@@ -126,7 +125,6 @@ def test_a_kept_demo_ends_cleanly_on_ctrl_c(place, kept):
     nothing_is_left(place)
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 def test_the_commands_of_a_kept_demo_work(place, kept):
     commands = kept.text[kept.text.index("From another terminal:"):kept.text.index("Ctrl-C")].split("\n", 1)[1]
     ran = subprocess.run(["bash", "-eu"], input=commands.replace("curl -s ", "curl -sS -w '\\n%{http_code}\\n' "),
