@@ -522,16 +522,27 @@ class Authority:
         self.directory = pathlib.Path(directory)
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Freshet tests")])
-        certificate = self._builder(self._name, self._key).add_extension(
-            x509.BasicConstraints(ca=True, path_length=0), critical=True).sign(self._key, hashes.SHA256())
+        certificate = (self._builder(self._name, self._key)
+                       .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+                       .add_extension(self._ca_key_usage(), critical=True).sign(self._key, hashes.SHA256()))
         self.file = self.directory / "ca.pem"
         self.file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
+    @staticmethod
+    def _ca_key_usage():
+        others = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
+                  "encipher_only", "decipher_only")
+        return x509.KeyUsage(key_cert_sign=True, crl_sign=True, **dict.fromkeys(others, False))
+
     def _builder(self, subject, key):
-        now = datetime.datetime.utcnow()
+        """Python 3.13 refuses a certificate without the key identifiers and, in an authority's, the key usage."""
+        now = datetime.datetime.now(datetime.timezone.utc)
         return (x509.CertificateBuilder().subject_name(subject).issuer_name(self._name).public_key(key.public_key())
                 .serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(days=1))
-                .not_valid_after(now + datetime.timedelta(days=2)))
+                .not_valid_after(now + datetime.timedelta(days=2))
+                .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+                .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()),
+                               critical=False))
 
     def issue(self, *names):
         """Paths of a chain and a key for DNS names and IP addresses."""
