@@ -47,7 +47,7 @@ void field_read_bytes(void *out, struct field_reader *r, size_t size)
 {
     struct span bytes = field_read_span(r, size);
 
-    if (bytes.size == size) {
+    if (size > 0 && bytes.size == size) {
         memcpy(out, bytes.data, size);
     }
 }
