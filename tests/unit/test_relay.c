@@ -551,6 +551,7 @@ static void an_answer_may_begin_while_the_body_goes_on(void **state)
 enum stage {
     STAGE_BETWEEN_TRIES,
     STAGE_IN_QUEUE,
+    STAGE_IN_QUEUE_AT_THE_LIMIT, /* the body's last byte is the one too many */
     STAGE_HALF_BODY,
     STAGE_BODY_PAUSED,
     STAGE_NO_HEAD,
@@ -562,7 +563,10 @@ enum stage {
 
 static enum kind kind_at(enum stage stage)
 {
-    return stage == STAGE_HALF_BODY || stage == STAGE_BODY_PAUSED ? KIND_STREAMED : KIND_WHOLE;
+    return stage == STAGE_HALF_BODY || stage == STAGE_BODY_PAUSED ||
+                   stage == STAGE_IN_QUEUE_AT_THE_LIMIT
+               ? KIND_STREAMED
+               : KIND_WHOLE;
 }
 
 /* The peer's socket; that of the upstream, or -1, in *up. */
@@ -575,6 +579,15 @@ static int bring_to(struct front *f, int *up, enum stage stage, struct span larg
         if (stage == STAGE_BODY_PAUSED) {
             send_until_paused(f, &large, peer, &f->request_waiting);
         }
+        return peer;
+    }
+    if (stage == STAGE_IN_QUEUE_AT_THE_LIMIT) {
+        struct writer request;
+        struct span rest =
+            message(&request, PUT, span_of(large.data, RELAY_WAITING_MAX + 1), false);
+        int peer = connect_peer(f);
+        send_until_paused(f, &rest, peer, &f->request_waiting);
+        writer_fini(&request);
         return peer;
     }
     int peer = ask(f);
@@ -607,7 +620,7 @@ static void run_stage(enum stage stage, struct span large)
     f.patience_s = 10;
     if (stage == STAGE_BETWEEN_TRIES) {
         stop_listening(&f);
-    } else if (stage == STAGE_IN_QUEUE) {
+    } else if (stage == STAGE_IN_QUEUE || stage == STAGE_IN_QUEUE_AT_THE_LIMIT) {
         other = occupy(&f);
         others = raw_accept(f.loop, f.upstream);
     }
