@@ -523,6 +523,23 @@ struct stream *stream_connect(struct loop *loop, const struct sockaddr *address,
     return s;
 }
 
+void stream_hand_over(struct stream *s, const struct stream_ops *ops, void *arg)
+{
+    s->ops = ops;
+    s->arg = arg;
+}
+
+bool stream_is_http2(const struct stream *s)
+{
+    const unsigned char *name;
+    unsigned size = 0;
+
+    if (s->ssl != NULL) {
+        SSL_get0_alpn_selected(s->ssl, &name, &size);
+    }
+    return size == 2 && memcmp(name, "h2", 2) == 0;
+}
+
 void stream_write(struct stream *s, struct span bytes)
 {
     if (bytes.size == 0 || s->is_broken || s->output_failed || s->state == STREAM_DEAD) {

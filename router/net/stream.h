@@ -46,6 +46,12 @@ struct stream *stream_accept(struct loop *loop, int fd, const struct stream_opti
 struct stream *stream_connect(struct loop *loop, const struct sockaddr *address, socklen_t size,
                               const struct stream_options *options);
 
+/* From now on the callbacks go to another owner. */
+void stream_hand_over(struct stream *stream, const struct stream_ops *ops, void *arg);
+
+/* Whether ALPN has chosen HTTP/2; known from on_ready on. */
+bool stream_is_http2(const struct stream *stream);
+
 /* Copied and sent soon; allowed before on_ready. */
 void stream_write(struct stream *stream, struct span bytes);
 size_t stream_output_size(const struct stream *stream);
