@@ -27,8 +27,7 @@ static void leave(struct http_connection *c)
 {
     c->state = HTTP_CONNECTION_CLOSED;
     timer_fini(&c->timer);
-    list_remove(&c->link);
-    c->listener->n_connections--;
+    http_listener_remove(c->listener, &c->served);
     loop_defer(c->listener->loop, &c->task);
 }
 
@@ -56,31 +55,24 @@ void http_connection_finish(struct http_connection *c)
     leave(c);
 }
 
-static void write_error(struct http_connection *c, const struct reject_row *row)
+void http_connection_refuse(struct http_connection *c, enum reject why)
 {
-    static const struct http_header type = {SPAN_INIT("Content-Type"),
-                                            SPAN_INIT("application/json")};
     struct writer body;
     struct writer head;
 
-    writer_init(&body, 1024);
-    matrix_error_write(&body, row->errcode, row->text);
+    writer_init(&body, HTTP_ERROR_BODY_MAX);
+    http_write_error(&body, why);
     const struct head_framing framing = {
         .has_content_length = true, .content_length = body.size, .closes = true};
     writer_init(&head, 1024);
-    head_write_response(&head, (unsigned)row->status, &type, 1, &framing);
-    CHECK(!head.failed && !body.failed);
+    head_write_response(&head, (unsigned)reject_row(why)->status, &http_error_type, 1, &framing);
+    CHECK(!head.failed);
     stream_write(c->stream, writer_span(&head));
     if (!span_equal(c->head.method, SPAN_LIT("HEAD"))) {
         stream_write(c->stream, writer_span(&body));
     }
     writer_fini(&head);
     writer_fini(&body);
-}
-
-void http_connection_refuse(struct http_connection *c, enum reject why)
-{
-    write_error(c, reject_row(why));
     http_connection_finish(c);
 }
 
@@ -88,8 +80,7 @@ void http_connection_refuse(struct http_connection *c, enum reject why)
 static void refuse(struct http_connection *c, enum reject why)
 {
     bool may_answer = !c->has_response;
-    const struct http_server_ops *ops = c->listener->ops;
-    void *arg = c->listener->arg;
+    const struct http_listener *listener = c->listener;
 
     abort_exchange(c);
     if (may_answer) {
@@ -97,9 +88,7 @@ static void refuse(struct http_connection *c, enum reject why)
     } else {
         http_connection_abort(c);
     }
-    if (ops->on_refused != NULL) {
-        ops->on_refused(arg, why);
-    }
+    http_listener_count_refused(listener, why);
 }
 
 /* The time a peer has for its body, by the size it has or, chunked, has reached. */
@@ -237,7 +226,8 @@ static void begin_exchange(struct http_connection *c, unsigned version)
 
     c->n_requests++;
     c->has_exchange = true;
-    c->exchange = (struct http_exchange){.arg = c->listener->arg, .connection = c};
+    c->exchange =
+        (struct http_exchange){.arg = c->listener->arg, .transport = &http_connection_transport};
     c->state = HTTP_CONNECTION_BODY;
     c->request_is_whole = !head->chunked && head->content_length == 0;
     c->wants_continue = version == 11 && http_header_find(head, SPAN_LIT("expect")).data != NULL;
@@ -461,6 +451,26 @@ static void on_closed(void *arg, enum stream_end why)
 
 static const struct stream_ops stream_ops = {on_ready, on_bytes, on_drained, on_closed};
 
+static struct http_connection *of_served(struct http_served *served)
+{
+    return LIST_ENTRY(served, struct http_connection, served);
+}
+
+static void drain(struct http_served *served)
+{
+    struct http_connection *c = of_served(served);
+
+    c->closes = true;
+    if (c->state == HTTP_CONNECTION_IDLE) {
+        http_connection_finish(c);
+    }
+}
+
+static void abort_served(struct http_served *served)
+{
+    http_connection_abort(of_served(served));
+}
+
 void http_connection_accept(struct http_listener *listener, int fd, struct in6_addr peer)
 {
     struct http_connection *c = calloc(1, sizeof *c);
@@ -474,19 +484,11 @@ void http_connection_accept(struct http_listener *listener, int fd, struct in6_a
     };
 
     CHECK(c != NULL);
+    c->served = (struct http_served){.drain = drain, .abort = abort_served};
     c->listener = listener;
     c->peer = peer;
     c->task.run = free_memory;
     timer_init(&c->timer, listener->loop, on_timer, c);
     c->stream = stream_accept(listener->loop, fd, &options);
-    list_append(&listener->connections, &c->link);
-    listener->n_connections++;
-}
-
-void http_connection_drain(struct http_connection *c)
-{
-    c->closes = true;
-    if (c->state == HTTP_CONNECTION_IDLE) {
-        http_connection_finish(c);
-    }
+    http_listener_add(listener, &c->served);
 }

@@ -1,8 +1,9 @@
-/* One connection of an HTTP server, as its two halves and its listener see it. For net/ alone. */
+/* One connection that speaks HTTP/1.1, as its two halves see it. For net/ alone. */
 #pragma once
 
 #include "net/http_head.h"
-#include "net/http_server.h"
+#include "net/http_listener.h"
+#include "net/http_transport.h"
 #include "net/stream.h"
 
 #include <llhttp.h>
@@ -17,7 +18,7 @@ enum http_connection_state {
 };
 
 struct http_connection {
-    struct link link; /* of the listener */
+    struct http_served served;
     struct loop_task task;
     struct http_listener *listener;
     struct stream *stream;
@@ -45,32 +46,16 @@ struct http_connection {
     uint64_t response_left; /* bytes of content_length to come */
 };
 
-struct http_listener {
-    struct loop *loop;
-    const struct http_server_ops *ops;
-    void *arg;
-    struct http_limits limits;
-    struct tls_context *tls;
-    char *unix_path;
-    int fd;
-    struct event *acceptable;
-    struct timer retry; /* of accept, when descriptors have run out */
-    struct list connections;
-    size_t n_connections;
-    uint16_t port;
-    bool is_draining;
-};
-
 void http_connection_accept(struct http_listener *listener, int fd, struct in6_addr peer);
-
-/* As http_listener_drain says. */
-void http_connection_drain(struct http_connection *c);
 
 /* Closes at once, with on_abort if a request is in flight. */
 void http_connection_abort(struct http_connection *c);
 
 /* Closes after what was written; no request may be in flight. */
 void http_connection_finish(struct http_connection *c);
+
+/* What its exchanges are carried by. */
+extern const struct http_transport http_connection_transport;
 
 /* The response has ended, and with it the exchange. */
 void http_connection_response_ended(struct http_connection *c);

@@ -1,3 +1,5 @@
+#include "net/http_listener.h"
+
 #include "net/http_connection.h"
 
 #include "net/address.h"
@@ -182,6 +184,25 @@ size_t http_listener_n_connections(const struct http_listener *listener)
     return listener->n_connections;
 }
 
+void http_listener_add(struct http_listener *listener, struct http_served *served)
+{
+    list_append(&listener->connections, &served->link);
+    listener->n_connections++;
+}
+
+void http_listener_remove(struct http_listener *listener, struct http_served *served)
+{
+    list_remove(&served->link);
+    listener->n_connections--;
+}
+
+void http_listener_count_refused(const struct http_listener *listener, enum reject why)
+{
+    if (listener->ops->on_refused != NULL) {
+        listener->ops->on_refused(listener->arg, why);
+    }
+}
+
 static void stop_accepting(struct http_listener *listener)
 {
     timer_fini(&listener->retry);
@@ -206,7 +227,8 @@ void http_listener_drain(struct http_listener *listener)
     stop_accepting(listener);
     while (link != NULL) {
         struct link *next = list_next(&listener->connections, link);
-        http_connection_drain(LIST_ENTRY(link, struct http_connection, link));
+        struct http_served *served = LIST_ENTRY(link, struct http_served, link);
+        served->drain(served);
         link = next;
     }
 }
@@ -220,7 +242,8 @@ void http_listener_free(struct http_listener *listener)
     }
     stop_accepting(listener);
     while ((link = list_first(&listener->connections)) != NULL) {
-        http_connection_abort(LIST_ENTRY(link, struct http_connection, link));
+        struct http_served *served = LIST_ENTRY(link, struct http_served, link);
+        served->abort(served);
     }
     free(listener->unix_path);
     free(listener);

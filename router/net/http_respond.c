@@ -1,107 +1,22 @@
-#include "net/http_connection.h"
+#include "net/http_transport.h"
 
-#include "base/err.h"
 #include "proto/check.h"
-
-#include <stdio.h>
-
-/* The exchange ends here by the handler's will: it hears no more of it. */
-static void cut(struct http_connection *c)
-{
-    c->has_exchange = false;
-    http_connection_abort(c);
-}
-
-static struct http_connection *live(const struct http_exchange *ex)
-{
-    struct http_connection *c = ex->connection;
-
-    CHECK(c->has_exchange && ex == &c->exchange);
-    return c;
-}
-
-/* Source: RFC 9110 6.4.1. */
-static bool may_have_body(const struct http_connection *c, unsigned status)
-{
-    return status >= 200 && status != 204 && status != 304 &&
-           !span_equal(c->head.method, SPAN_LIT("HEAD"));
-}
-
-static struct head_framing frame(struct http_connection *c, unsigned status, int64_t content_length)
-{
-    bool is_http10 = c->parser.http_major == 1 && c->parser.http_minor == 0;
-
-    c->response_has_body = may_have_body(c, status);
-    c->response_has_length = content_length >= 0 && status != 204 && status >= 200;
-    c->response_is_chunked = content_length < 0 && c->response_has_body && !is_http10;
-    c->response_left = content_length < 0 ? 0 : (uint64_t)content_length;
-    c->closes = c->closes || !c->request_is_whole || c->listener->is_draining;
-    return (struct head_framing){.has_content_length = c->response_has_length,
-                                 .chunked = c->response_is_chunked,
-                                 .closes = c->closes,
-                                 .content_length = c->response_left};
-}
 
 void http_respond_head(struct http_exchange *ex, unsigned status, const struct http_header *headers,
                        size_t n_headers, int64_t content_length)
 {
-    struct http_connection *c = live(ex);
-    struct writer head;
-
-    CHECK(!c->has_response && status >= 200);
-    const struct head_framing framing = frame(c, status, content_length);
-    c->has_response = true;
-    writer_init(&head, (size_t)2 * HTTP_HEADER_BYTES_MAX);
-    head_write_response(&head, status, headers, n_headers, &framing);
-    if (head.failed) {
-        (void)err_raise(ERR_FULL, "a response's headers cannot be sent as they are");
-        static const struct http_header none[1];
-        writer_reset(&head);
-        c->closes = true;
-        c->response_has_body = c->response_is_chunked = c->response_has_length = false;
-        head_write_response(&head, 500, none, 0,
-                            &(struct head_framing){.has_content_length = true, .closes = true});
-    }
-    stream_write(c->stream, writer_span(&head));
-    writer_fini(&head);
+    CHECK(status >= 200);
+    ex->transport->respond_head(ex, status, headers, n_headers, content_length);
 }
 
 void http_respond_body(struct http_exchange *ex, struct span bytes)
 {
-    struct http_connection *c = live(ex);
-    char size_line[20];
-
-    CHECK(c->has_response);
-    if (!c->response_has_body || bytes.size == 0) {
-        return;
-    }
-    if (c->response_has_length) {
-        CHECK(bytes.size <= c->response_left);
-        c->response_left -= bytes.size;
-    }
-    if (c->response_is_chunked) {
-        int n = snprintf(size_line, sizeof size_line, "%zx\r\n", bytes.size);
-        stream_write(c->stream, span_of(size_line, (size_t)n));
-    }
-    stream_write(c->stream, bytes);
-    if (c->response_is_chunked) {
-        stream_write(c->stream, SPAN_LIT("\r\n"));
-    }
+    ex->transport->respond_body(ex, bytes);
 }
 
 void http_respond_end(struct http_exchange *ex)
 {
-    struct http_connection *c = live(ex);
-
-    CHECK(c->has_response);
-    if (c->response_has_body && c->response_has_length && c->response_left > 0) {
-        cut(c);
-        return;
-    }
-    if (c->response_is_chunked) {
-        stream_write(c->stream, SPAN_LIT("0\r\n\r\n"));
-    }
-    http_connection_response_ended(c);
+    ex->transport->respond_end(ex);
 }
 
 void http_respond(struct http_exchange *ex, unsigned status, const struct http_header *headers,
@@ -114,42 +29,51 @@ void http_respond(struct http_exchange *ex, unsigned status, const struct http_h
 
 void http_respond_reject(struct http_exchange *ex, enum reject why)
 {
-    struct http_connection *c = live(ex);
-
-    if (c->has_response) {
-        cut(c);
-        return;
-    }
-    c->has_exchange = false;
-    http_connection_refuse(c, why);
+    ex->transport->respond_reject(ex, why);
 }
 
 void http_respond_cut(struct http_exchange *ex)
 {
-    cut(live(ex));
+    ex->transport->respond_cut(ex);
 }
 
 void http_read_pause(struct http_exchange *ex)
 {
-    http_connection_pause(live(ex), true);
+    ex->transport->read_pause(ex, true);
 }
 
 void http_read_resume(struct http_exchange *ex)
 {
-    http_connection_pause(live(ex), false);
+    ex->transport->read_pause(ex, false);
 }
 
 size_t http_output_size(const struct http_exchange *ex)
 {
-    return stream_output_size(live(ex)->stream);
+    return ex->transport->output_size(ex);
 }
 
 void http_close_after(struct http_exchange *ex)
 {
-    live(ex)->closes = true;
+    ex->transport->close_after(ex);
 }
 
 struct in6_addr http_peer_address(const struct http_exchange *ex)
 {
-    return ex->connection->peer;
+    return ex->transport->peer_address(ex);
+}
+
+const struct http_header http_error_type = {SPAN_INIT("Content-Type"),
+                                            SPAN_INIT("application/json")};
+
+void http_write_error(struct writer *out, enum reject why)
+{
+    const struct reject_row *row = reject_row(why);
+
+    matrix_error_write(out, row->errcode, row->text);
+    CHECK(!out->failed);
+}
+
+bool http_may_have_body(struct span method, unsigned status)
+{
+    return status >= 200 && status != 204 && status != 304 && !span_equal(method, SPAN_LIT("HEAD"));
 }

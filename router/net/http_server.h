@@ -1,4 +1,5 @@
-/* An HTTP/1.1 server: one request at a time on each connection, everything bounded. */
+/* An HTTP server, 1.1 and 2: what a handler sees is the same for both, and everything is bounded.
+ */
 #pragma once
 
 #include "base/err.h"
@@ -11,16 +12,16 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct http_connection;
 struct http_listener;
+struct http_transport;
 struct tls_context;
 
 /* One request in flight. It is over, and not to be touched any more, once http_respond_end,
  * http_respond_reject or http_respond_cut has been called, or on_abort has: no callback follows. */
 struct http_exchange {
-    void *user; /* for the handler's own use; NULL at first */
-    void *arg;  /* the listener's */
-    struct http_connection *connection;
+    void *user;                             /* for the handler's own use; NULL at first */
+    void *arg;                              /* the listener's */
+    const struct http_transport *transport; /* what carries it; for net/ alone */
 };
 
 /* Any of them may respond, even end the response. A response that ends before the request did

@@ -1,0 +1,32 @@
+/* What a listener and its connections know of each other. For net/ alone. */
+#pragma once
+
+#include "base/list.h"
+#include "net/http_server.h"
+
+/* A connection as its listener has it, whichever HTTP it speaks. */
+struct http_served {
+    struct link link;
+    void (*drain)(struct http_served *served); /* as http_listener_drain says */
+    void (*abort)(struct http_served *served); /* closes at once, with on_abort where it is due */
+};
+
+struct http_listener {
+    struct loop *loop;
+    const struct http_server_ops *ops;
+    void *arg;
+    struct http_limits limits;
+    struct tls_context *tls;
+    char *unix_path;
+    int fd;
+    struct event *acceptable;
+    struct timer retry; /* of accept, when descriptors have run out */
+    struct list connections;
+    size_t n_connections;
+    uint16_t port;
+    bool is_draining;
+};
+
+void http_listener_add(struct http_listener *listener, struct http_served *served);
+void http_listener_remove(struct http_listener *listener, struct http_served *served);
+void http_listener_count_refused(const struct http_listener *listener, enum reject why);
