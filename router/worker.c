@@ -26,6 +26,7 @@ struct worker {
     struct list_reader *reader;
     struct second_looks *second_looks;
     struct judged *judged;
+    struct gates *gates;
     struct keyring *keyring;
     struct inbound *inbound;
     struct http_listener *listener;
@@ -326,6 +327,7 @@ static enum err make_inbound(struct worker *worker)
         .lists = worker->lists,
         .reader = worker->reader,
         .second_looks = worker->second_looks,
+        .gates = worker->gates,
         .judged = worker->judged,
     };
     struct inbound_settings settings;
@@ -348,6 +350,7 @@ static enum err make_parts(struct worker *worker)
     timer_init(&worker->drained, worker->loop, on_drained_tick, worker);
     worker->pools = http_pools_new(worker->loop);
     worker->judged = judged_new();
+    worker->gates = gates_new(worker->loop);
     err = mailbox_new(&worker->box, worker->loop, on_order, worker);
     if (err == ERR_OK) {
         err = make_lists(worker);
@@ -441,6 +444,7 @@ void worker_free(struct worker *worker)
     keyring_free(worker->keyring);
     inbound_free(worker->inbound);
     judged_free(worker->judged);
+    gates_free(worker->gates);
     lists_free(worker->lists);
     mailbox_free(worker->box);
     http_pools_free(worker->pools);

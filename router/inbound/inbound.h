@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/metrics.h"
+#include "inbound/gate.h"
 #include "inbound/hosted.h"
 #include "inbound/keyring.h"
 #include "lists/judged.h"
@@ -25,6 +26,7 @@ struct inbound_parts {
     struct lists *lists;
     struct list_reader *reader;
     struct second_looks *second_looks;
+    struct gates *gates;
     struct judged *judged;
 };
 

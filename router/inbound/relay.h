@@ -3,6 +3,7 @@
 #pragma once
 
 #include "base/metrics.h"
+#include "inbound/gate.h"
 #include "net/http_client.h"
 #include "net/http_server.h"
 #include "net/loop.h"
@@ -16,7 +17,9 @@
 
 enum {
     RELAY_WAITING_MAX = 256 * 1024, /* bytes that may wait one way before their source is paused */
-    RELAY_RETRY_MS = 250,           /* between two tries of an upstream that refuses */
+    RELAY_WHOLE_MAX = 256 * 1024,   /* bytes of an announced body that are kept to be sent again */
+    RELAY_RESENDS_MAX = 2,          /* of a request that was cut off before its answer began */
+    RELAY_HELD_MS = 50 * 1000,      /* for what was held: holding and upstream together */
 };
 
 struct relay_ops {
@@ -30,20 +33,37 @@ struct relay_ops {
     void (*on_over)(void *arg, enum reject why);
 };
 
-/* All fields but those named are the relay's own. */
+/* Where the request's body is. */
+enum relay_body {
+    RELAY_BODY_NONE,
+    RELAY_BODY_WHOLE,   /* at hand, so that it can be sent again */
+    RELAY_BODY_COMING,  /* small: it is taken in before the request is sent */
+    RELAY_BODY_STREAMED /* as it comes, once there is a connection */
+};
+
+/* All its own. */
 struct relay {
     const struct relay_ops *ops;
     void *arg;
+    struct gates *gates;
     struct metrics *metrics;
     struct arena *arena;
     struct http_exchange *exchange;
     struct http_pool *pool;
     struct http_head request;
-    struct span body; /* if it has_body */
-    bool has_body;    /* the request's body is at hand, or it has none: it can be sent again */
-    bool holds;       /* the answer is to be held back */
+    enum relay_body body_is;
+    struct span body;    /* RELAY_BODY_WHOLE */
+    struct writer taken; /* what came of the body before it could be sent */
+    bool body_ended;
+    bool is_connected; /* RELAY_BODY_STREAMED: bytes of it may have reached the upstream */
+    bool is_resendable;
+    bool holds;             /* the answer is to be held back */
+    bool is_answering;      /* its head went to the peer */
     struct http_call *call; /* NULL: none under way */
-    struct timer retry;
+    struct gate_wait wait;
+    enum reject last_failure;
+    unsigned n_resends;
+    struct timer timer;       /* at the gate: the end of patience; later: of RELAY_HELD_MS */
     uint64_t started_us;      /* monotonic */
     uint64_t patience_end_us; /* monotonic; a refused request is tried again before that */
     struct http_head answer;  /* of a held answer; in the arena */
@@ -54,13 +74,16 @@ struct relay_options {
     const struct relay_ops *ops;
     void *arg;
     struct loop *loop;
+    struct gates *gates;
     struct metrics *metrics; /* of this thread */
     struct arena *arena;     /* lives as long as the relay */
     struct http_exchange *exchange;
     struct http_pool *pool;
     const struct http_head *request; /* as it goes upstream */
     const struct span *body;         /* the whole; NULL: it comes by relay_body, if there is one */
-    bool holds;                      /* up to REPLY_BODY_SIZE_MAX; a longer one passes */
+    bool is_resendable; /* also when it was cut off before its answer began, since doing it twice is
+                           doing it once */
+    bool holds;         /* up to REPLY_BODY_SIZE_MAX; a longer one passes */
     uint32_t patience_s;
 };
 
@@ -68,7 +91,7 @@ struct relay_options {
  * inside. False if the request cannot be sent as it is; then none comes at all. */
 MUST_CHECK bool relay_start(struct relay *relay, const struct relay_options *options);
 
-/* Of a request whose body is not at hand. */
+/* Of a request whose body is not at hand. Either may end the relay, with on_over. */
 void relay_body(struct relay *relay, struct span bytes);
 void relay_body_end(struct relay *relay);
 

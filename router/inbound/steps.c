@@ -122,6 +122,18 @@ static void on_over(void *arg, enum reject why)
     exchange_free(ex);
 }
 
+/* What a homeserver may be asked twice: it deduplicates transactions, and reads change nothing. A
+ * claim of one-time keys uses them up. */
+static bool is_resendable(const struct exchange *ex)
+{
+    static const struct span query = SPAN_INIT("/_matrix/federation/v1/user/keys/query");
+    struct span method = ex->head->method;
+
+    return span_equal(method, SPAN_LIT("GET")) || span_equal(method, SPAN_LIT("HEAD")) ||
+           span_equal(method, SPAN_LIT("PUT")) ||
+           (span_equal(method, SPAN_LIT("POST")) && span_starts_with(ex->head->target, query));
+}
+
 static enum step_result start_relay(struct exchange *ex, const struct span *body, bool holds)
 {
     static const struct relay_ops transaction_ops = {on_status, on_held, on_over};
@@ -137,12 +149,14 @@ static enum step_result start_relay(struct exchange *ex, const struct span *body
         .ops = body != NULL ? &transaction_ops : &stream_ops,
         .arg = ex,
         .loop = parts->loop,
+        .gates = parts->gates,
         .metrics = parts->metrics,
         .arena = &ex->arena,
         .exchange = ex->http,
         .pool = hosted_upstream_for(ex->server, ex->origin)->pool,
         .request = &request,
         .body = body,
+        .is_resendable = is_resendable(ex),
         .holds = holds,
         .patience_s = ex->inbound->settings.patience_s,
     };

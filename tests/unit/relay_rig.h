@@ -17,7 +17,7 @@ enum {
     SMALL_BUFFER = 64 * 1024, /* bytes in the kernel, for a socket of ours */
     RECORDED_MAX = 2 * BIG,
     LARGE_HEADER = 2 * SMALL_ARENA,
-    SOME_RETRIES_MS = 2 * RELAY_RETRY_MS,
+    SOME_RETRIES_MS = 2 * GATE_PROBE_MS,
     A_WHILE_MS = 100, /* in which what can go on does */
     SHORT_MS = 60,    /* an upstream's time */
 };
@@ -33,10 +33,11 @@ struct front {
     struct http_listener *listener;
     int upstream; /* bound, and perhaps listening */
     struct http_pool *pool;
+    struct gates *gates;
     struct metrics metrics;
     /* How requests are relayed. */
     enum kind kind;
-    bool holds, spoils_head;
+    bool holds, spoils_head, is_resendable;
     uint32_t patience_s;
     size_t arena_cap;
     /* The one in flight. */
@@ -97,12 +98,14 @@ static inline void start_relay(struct front *f)
         .ops = &relay_ops,
         .arg = f,
         .loop = f->loop,
+        .gates = f->gates,
         .metrics = &f->metrics,
         .arena = &f->arena,
         .exchange = f->exchange,
         .pool = f->pool,
         .request = &f->request,
         .body = f->kind == KIND_WHOLE ? &body : NULL,
+        .is_resendable = f->is_resendable,
         .holds = f->holds,
         .patience_s = f->patience_s,
     };
@@ -212,6 +215,7 @@ static inline void front_init(struct front *f, enum kind kind, bool to_rig,
     f->upstream = raw_listen(&options.port);
     make_buffers_small(f->upstream);
     options.port = to_rig ? rig_port(&f->rig) : options.port;
+    f->gates = gates_new(f->loop);
     assert_int_equal(http_pool_new(&f->pool, f->loop, &options), ERR_OK);
     assert_int_equal(http_listener_open(&f->listener, f->loop, &listen_to, &front_ops, f), ERR_OK);
 }
@@ -220,6 +224,7 @@ static inline void front_fini(struct front *f)
 {
     http_listener_free(f->listener);
     assert_null(f->exchange);
+    gates_free(f->gates);
     http_pool_free(f->pool);
     close(f->upstream);
     writer_fini(&f->body);
@@ -236,6 +241,7 @@ static inline void stop_listening(struct front *f)
     CHECK(getsockname(f->upstream, (struct sockaddr *)&address, &size) == 0);
     close(f->upstream);
     f->upstream = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    CHECK(f->upstream >= 0);
     CHECK(setsockopt(f->upstream, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == 0);
     CHECK(bind(f->upstream, (struct sockaddr *)&address, sizeof address) == 0);
 }
@@ -257,15 +263,20 @@ static inline bool send_some(struct front *f, struct span *rest, int fd)
     return rest->size == 0;
 }
 
+static inline void send_a_while(struct front *f, struct span *rest, int fd)
+{
+    for (int i = 0; i < A_WHILE_MS; i++) {
+        send_some(f, rest, fd);
+        run_for(f->loop, 1);
+    }
+}
+
 /* Until that many bytes wait in us that their source is paused, and whatever goes after that. */
 static inline void send_until_paused(struct front *f, struct span *rest, int fd,
                                      const size_t *waiting)
 {
     RUN_UNTIL(f->loop, (send_some(f, rest, fd), *waiting > RELAY_WAITING_MAX));
-    for (int i = 0; i < A_WHILE_MS; i++) {
-        send_some(f, rest, fd);
-        run_for(f->loop, 1);
-    }
+    send_a_while(f, rest, fd);
 }
 
 /* All there is to read now; false at the end. */
