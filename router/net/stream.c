@@ -101,7 +101,7 @@ static void destroy(struct stream *s)
     event_del(&s->readable);
     event_del(&s->writable);
     event_del(&s->timeout);
-    SSL_free(s->ssl);
+    tls_free(s->ssl);
     ERR_clear_error();
     if (s->fd >= 0) {
         close(s->fd);

@@ -6,13 +6,17 @@
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+enum { PROBLEMS_MAX = 16 << 10 /* bytes */ };
+
 struct tls_context {
-    SSL_CTX **list; /* a server's certificates, the default first; a client's only one */
-    size_t n;
+    atomic_uint n_refs;
+    SSL_CTX *ctx;
+    struct tls_identities *identities; /* NULL: a client's */
 };
 
 /* As on the wire: a length, then the name. Source: RFC 7301 3.1. */
@@ -42,20 +46,29 @@ static int choose_protocol(SSL *ssl, const unsigned char **out, unsigned char *o
     return SSL_TLSEXT_ERR_OK;
 }
 
+/* One SSL_CTX for all: each would take 60 KiB, and a lookup in a list. */
 static int choose_certificate(SSL *ssl, int *alert, void *arg)
 {
-    const struct tls_context *context = arg;
+    const struct tls_identities *identities = arg;
     const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+    const struct tls_identity *identity =
+        name == NULL ? NULL : tls_identities_find(identities, span_str(name));
 
-    (void)alert;
-    for (size_t i = 0; name != NULL && i < context->n; i++) {
-        X509 *certificate = SSL_CTX_get0_certificate(context->list[i]);
-        if (X509_check_host(certificate, name, strlen(name), 0, NULL) == 1) {
-            SSL_set_SSL_CTX(ssl, context->list[i]);
-            return SSL_TLSEXT_ERR_OK;
-        }
+    if (identity == NULL) {
+        identity = tls_identities_default(identities);
     }
-    return SSL_TLSEXT_ERR_OK; /* the default */
+    if (identity == NULL) {
+        *alert = SSL_AD_UNRECOGNIZED_NAME;
+        return SSL_TLSEXT_ERR_ALERT_FATAL;
+    }
+    SSL_certs_clear(ssl); /* of the first ClientHello, if this is the second */
+    if (SSL_use_cert_and_key(ssl, identity->leaf, identity->key, identity->chain, 1) != 1) {
+        *alert = SSL_AD_INTERNAL_ERROR;
+        return SSL_TLSEXT_ERR_ALERT_FATAL;
+    }
+    /* The handshake uses `identity` as constant, and the context keeps it. */
+    SSL_set_app_data(ssl, (void *)(uintptr_t)identity);
+    return SSL_TLSEXT_ERR_OK;
 }
 
 static SSL_CTX *ctx_new(const SSL_METHOD *method)
@@ -73,59 +86,50 @@ static SSL_CTX *ctx_new(const SSL_METHOD *method)
     return ctx;
 }
 
-static struct tls_context *context_new(size_t n)
+static struct tls_context *context_new(const SSL_METHOD *method)
 {
     struct tls_context *context = calloc(1, sizeof *context);
 
     CHECK(context != NULL);
-    context->list = calloc(n, sizeof(void *)); /* one size for all pointers: POSIX */
-    CHECK(context->list != NULL);
+    atomic_init(&context->n_refs, 1);
+    context->ctx = ctx_new(method);
+    SSL_CTX_set_app_data(context->ctx, context);
     return context;
 }
 
-static enum err server_add(struct tls_context *context, const struct tls_certificate *certificate)
+struct tls_context *tls_server_with(struct tls_identities *identities)
 {
-    SSL_CTX *ctx = ctx_new(TLS_server_method());
+    struct tls_context *context = context_new(TLS_server_method());
 
-    context->list[context->n++] = ctx;
-    SSL_CTX_set_alpn_select_cb(ctx, choose_protocol, NULL);
-    SSL_CTX_set_tlsext_servername_callback(ctx, choose_certificate);
-    SSL_CTX_set_tlsext_servername_arg(ctx, context);
-    if (SSL_CTX_use_certificate_chain_file(ctx, certificate->chain) != 1) {
-        return raise_tls("certificate chain", certificate->chain);
-    }
-    if (SSL_CTX_use_PrivateKey_file(ctx, certificate->key, SSL_FILETYPE_PEM) != 1) {
-        return raise_tls("private key", certificate->key);
-    }
-    if (SSL_CTX_check_private_key(ctx) != 1) {
-        return raise_tls("private key of another certificate", certificate->key);
-    }
-    return ERR_OK;
+    CHECK(tls_identities_n(identities) > 0);
+    context->identities = identities;
+    SSL_CTX_set_alpn_select_cb(context->ctx, choose_protocol, NULL);
+    SSL_CTX_set_tlsext_servername_callback(context->ctx, choose_certificate);
+    SSL_CTX_set_tlsext_servername_arg(context->ctx, identities);
+    return context;
 }
 
 enum err tls_server_new(struct tls_context **out, const struct tls_certificate *list, size_t n)
 {
-    struct tls_context *context = context_new(n);
+    AUTO(writer_fini) struct writer problems;
 
-    CHECK(n > 0);
-    for (size_t i = 0; i < n; i++) {
-        enum err err = server_add(context, &list[i]);
-        if (err != ERR_OK) {
-            tls_context_free(context);
-            return err;
-        }
+    writer_init(&problems, PROBLEMS_MAX);
+    struct tls_identities *identities =
+        tls_identities_load(&(struct tls_sources){.list = list, .n = n}, &problems);
+    if (problems.size > 0) {
+        tls_identities_free(identities);
+        return err_raise(ERR_TLS, "%.*s", (int)problems.size - 1, problems.data);
     }
-    *out = context;
+    *out = tls_server_with(identities);
     return ERR_OK;
 }
 
 enum err tls_client_new(struct tls_context **out, const char *ca_file)
 {
-    struct tls_context *context = context_new(1);
-    SSL_CTX *ctx = ctx_new(TLS_client_method());
+    struct tls_context *context = context_new(TLS_client_method());
+    SSL_CTX *ctx = context->ctx;
     int loaded;
 
-    context->list[context->n++] = ctx;
     SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
     CHECK(SSL_CTX_set_alpn_protos(ctx, alpn_ours, sizeof alpn_ours) == 0);
     loaded = ca_file == NULL ? SSL_CTX_set_default_verify_paths(ctx)
@@ -138,27 +142,59 @@ enum err tls_client_new(struct tls_context **out, const char *ca_file)
     return ERR_OK;
 }
 
+struct tls_context *tls_context_ref(struct tls_context *context)
+{
+    if (context != NULL) {
+        atomic_fetch_add_explicit(&context->n_refs, 1, memory_order_relaxed);
+    }
+    return context;
+}
+
 void tls_context_free(struct tls_context *context)
 {
-    if (context == NULL) {
+    if (context == NULL ||
+        atomic_fetch_sub_explicit(&context->n_refs, 1, memory_order_acq_rel) > 1) {
         return;
     }
-    for (size_t i = 0; i < context->n; i++) {
-        SSL_CTX_free(context->list[i]);
-    }
-    free(context->list);
+    SSL_CTX_free(context->ctx);
+    tls_identities_free(context->identities);
     free(context);
+}
+
+const struct tls_identities *tls_context_identities(const struct tls_context *context)
+{
+    return context->identities;
 }
 
 static SSL *ssl_new(struct tls_context *context, int fd)
 {
-    SSL *ssl = SSL_new(context->list[0]);
+    SSL *ssl = SSL_new(context->ctx);
 
-    if (ssl != NULL && SSL_set_fd(ssl, fd) != 1) {
-        SSL_free(ssl);
-        ssl = NULL;
+    if (ssl == NULL) {
+        return NULL;
+    }
+    tls_context_ref(context);
+    if (SSL_set_fd(ssl, fd) != 1) {
+        tls_free(ssl);
+        return NULL;
     }
     return ssl;
+}
+
+void tls_free(SSL *ssl)
+{
+    if (ssl != NULL) {
+        struct tls_context *context = SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl));
+        SSL_free(ssl);
+        tls_context_free(context);
+    }
+}
+
+bool tls_covers(const SSL *ssl, struct span host)
+{
+    const struct tls_identity *identity = SSL_get_app_data(ssl);
+
+    return identity != NULL && tls_identity_covers(identity, host);
 }
 
 SSL *tls_accepting(struct tls_context *context, int fd)
@@ -181,7 +217,7 @@ SSL *tls_connecting(struct tls_context *context, int fd, const char *name)
     }
     snprintf(sni, sizeof sni, "%s", name);
     if (SSL_set_tlsext_host_name(ssl, sni) != 1 || SSL_set1_host(ssl, name) != 1) {
-        SSL_free(ssl);
+        tls_free(ssl);
         return NULL;
     }
     SSL_set_connect_state(ssl);

@@ -2,28 +2,38 @@
 #pragma once
 
 #include "base/err.h"
+#include "net/tls_identities.h"
 #include "proto/own.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 
 struct ssl_st;
 struct tls_context;
 
-/* Files in PEM; the chain begins with the server's own certificate. */
-struct tls_certificate {
-    const char *chain, *key;
-};
+/* TLS 1.2 and 1.3, ALPN http/1.1. The certificate is chosen by SNI. A name that none has gets the
+ * default, and so does a client that says no name; without a default the handshake fails with
+ * unrecognized_name. Takes the identities, at least one. May be shared by threads. */
+struct tls_context *tls_server_with(struct tls_identities *identities);
 
-/* TLS 1.2 and 1.3, ALPN http/1.1. The certificate is chosen by SNI; the first is the default.
- * May be shared by threads. */
+/* The same with these alone. */
 MUST_CHECK enum err tls_server_new(struct tls_context **out, const struct tls_certificate *list,
                                    size_t n);
 
 /* Verifies against ca_file (PEM; NULL: the system's). */
 MUST_CHECK enum err tls_client_new(struct tls_context **out, const char *ca_file);
 
-void tls_context_free(struct tls_context *context);
+/* Any thread. A connection holds one too, so that it outlives a change of certificates. */
+struct tls_context *tls_context_ref(struct tls_context *context); /* NULL is fine */
+void tls_context_free(struct tls_context *context);               /* lets go; NULL is fine */
+
+/* A server's; NULL: a client's. */
+const struct tls_identities *tls_context_identities(const struct tls_context *context);
 
 /* For net/ alone. NULL if OpenSSL fails. A client's end checks the certificate against `name`. */
 struct ssl_st *tls_accepting(struct tls_context *context, int fd);
 struct ssl_st *tls_connecting(struct tls_context *context, int fd, const char *name);
+void tls_free(struct ssl_st *ssl); /* NULL is fine */
+
+/* Whether the certificate that was shown to the client has the host's name. */
+bool tls_covers(const struct ssl_st *ssl, struct span host);
