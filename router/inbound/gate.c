@@ -76,6 +76,7 @@ static void let_one_through(struct gate *gate)
     if (first == NULL) {
         first = list_first(&gate->large);
     }
+    CHECK(first != NULL);
     struct gate_wait *wait = LIST_ENTRY(first, struct gate_wait, link);
     gate_leave(wait);
     wait->on_go(wait->arg);
