@@ -13,10 +13,7 @@ struct span {
 #define SPAN_LIT(literal) ((struct span){"" literal "", sizeof(literal) - 1})
 
 /* The same as an initializer, for static tables. */
-#define SPAN_INIT(literal)                                                                         \
-    {                                                                                              \
-        "" literal "", sizeof(literal) - 1                                                         \
-    }
+#define SPAN_INIT(literal) {"" literal "", sizeof(literal) - 1}
 
 static inline struct span span_of(const void *data, size_t size)
 {

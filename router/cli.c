@@ -102,12 +102,13 @@ static char *read_file(size_t *size, FILE *file)
 
 static int hash_command(const char *path, FILE *out, FILE *err)
 {
-    FILE *file = strcmp(path, "-") == 0 ? stdin : fopen(path, "rbe");
+    bool is_stdin = strcmp(path, "-") == 0;
+    FILE *file = is_stdin ? stdin : fopen(path, "rbe");
     size_t size = 0;
     struct arena arena;
     char *text = file == NULL ? NULL : read_file(&size, file);
 
-    if (file != NULL && file != stdin) {
+    if (file != NULL && !is_stdin) {
         fclose(file);
     }
     if (text == NULL) {

@@ -16,7 +16,7 @@ struct list {
 
 /* The element that holds this link, e.g. LIST_ENTRY(link, struct job, link). */
 #define LIST_ENTRY(link_ptr, type, member)                                                         \
-    ((type *)(void *)((char *)(link_ptr)-offsetof(type, member)))
+    ((type *)(void *)((char *)(link_ptr) - offsetof(type, member)))
 
 static inline void list_init(struct list *list)
 {

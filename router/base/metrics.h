@@ -84,7 +84,7 @@ enum counter_cell {
 #define HISTOGRAM(name, prose)
 #undef COUNTER_BY
 #define COUNTER_BY(name, label, n, label_of, prose)                                                \
-    COUNTER_CELL_##name, COUNTER_CELL_END_##name = COUNTER_CELL_##name + (int)(n)-1,
+    COUNTER_CELL_##name, COUNTER_CELL_END_##name = COUNTER_CELL_##name + (int)(n) - 1,
 #include "base/metrics.def"
 #undef COUNTER
 #undef COUNTER_BY

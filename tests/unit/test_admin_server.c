@@ -50,11 +50,11 @@ static enum err open_server(struct fixture *f, struct admin_server **out,
     FILE *file = tmpfile();
     int stderr_copy = dup(STDERR_FILENO);
 
-    CHECK(file != NULL && dup2(fileno(file), STDERR_FILENO) == STDERR_FILENO);
+    CHECK(file != NULL && stderr_copy >= 0 && dup2(fileno(file), STDERR_FILENO) == STDERR_FILENO);
     enum err err = admin_server_new(out, options, &f->context);
     CHECK(dup2(stderr_copy, STDERR_FILENO) == STDERR_FILENO);
     close(stderr_copy);
-    rewind(file);
+    CHECK(fseek(file, 0, SEEK_SET) == 0);
     f->log[fread(f->log, 1, sizeof f->log - 1, file)] = '\0';
     fclose(file);
     return err;

@@ -1,5 +1,7 @@
 #include "cli.h"
 
+#include "proto/check.h"
+
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -113,8 +115,7 @@ static void the_documents_are_what_the_tables_say(void **state)
         struct told told = run(3, (const char *const[]){"freshet", "docs", rows[i].what});
         FILE *file = fopen(rows[i].file, "rbe");
         char *text = malloc(told.out_size + 1);
-        assert_non_null(file);
-        assert_non_null(text);
+        CHECK(file != NULL && text != NULL);
         size_t n = fread(text, 1, told.out_size + 1, file);
         bool same = told.status == 0 && n == told.out_size && memcmp(text, told.out, n) == 0;
         fclose(file);

@@ -1,6 +1,7 @@
 #include "proto/device_list_answer.h"
 
 #include "cli.h"
+#include "proto/check.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -68,12 +69,13 @@ static int hash(const char *text, char *printed, size_t capacity)
     FILE *err = tmpfile();
     int fd = mkstemp(path);
 
-    assert_true(fd >= 0 && out != NULL && err != NULL);
+    CHECK(fd >= 0 && out != NULL && err != NULL);
     FILE *file = fdopen(fd, "wb");
+    CHECK(file != NULL);
     fputs(text, file);
     fclose(file);
     int status = cli_run(3, argv, out, err);
-    rewind(out);
+    CHECK(fseek(out, 0, SEEK_SET) == 0);
     printed[fread(printed, 1, capacity - 1, out)] = '\0';
     assert_true((status == 0) == (ftell(err) == 0));
     fclose(out);
@@ -126,7 +128,7 @@ static void a_wrong_call_prints_the_help(void **state)
     FILE *err = tmpfile();
 
     (void)state;
-    assert_true(out != NULL && err != NULL);
+    CHECK(out != NULL && err != NULL);
     assert_int_equal(cli_run(2, wrong, out, err), 2);
     assert_true(ftell(out) == 0 && ftell(err) > 0);
     assert_int_equal(cli_run(2, right, out, err), 0);

@@ -40,10 +40,8 @@ struct bad_row {
     unsigned n_heads; /* requests that still reach the handler */
 };
 
-#define BAD(what, status, text)                                                                    \
-    {                                                                                              \
-        what, SPAN_INIT(text), status, 0                                                           \
-    }
+#define BAD(what, status, text) {what, SPAN_INIT(text), status, 0}
+
 #define H "Host: a.test\r\n"
 
 static const struct bad_row bad_rows[] = {

@@ -1,6 +1,7 @@
 #include "proto/key_document.h"
 
 #include "proto/base64.h"
+#include "proto/check.h"
 #include "proto/writer.h"
 
 #include "data.h"
@@ -225,7 +226,7 @@ static void what_another_implementation_signed_is_accepted(void **state)
     (void)state;
     arena_init(&arena, ARENA_CAP);
     FILE *file = fopen(TEST_DATA "/key_document.json", "rbe");
-    assert_non_null(file);
+    CHECK(file != NULL);
     size_t size = fread(text, 1, sizeof text, file);
     fclose(file);
     assert_true(key_document_decode(&document, &arena, span_of(text, size), SPAN_LIT(NAME)));

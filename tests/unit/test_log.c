@@ -28,6 +28,7 @@ static void catch_begin(struct caught *caught)
     caught->file = tmpfile();
     CHECK(caught->file != NULL);
     caught->stderr_copy = dup(STDERR_FILENO);
+    CHECK(caught->stderr_copy >= 0);
     CHECK(dup2(fileno(caught->file), STDERR_FILENO) == STDERR_FILENO);
 }
 
@@ -35,7 +36,7 @@ static struct span catch_end(struct caught *caught)
 {
     CHECK(dup2(caught->stderr_copy, STDERR_FILENO) == STDERR_FILENO);
     close(caught->stderr_copy);
-    rewind(caught->file);
+    CHECK(fseek(caught->file, 0, SEEK_SET) == 0);
     size_t size = fread(caught->text, 1, sizeof caught->text, caught->file);
     fclose(caught->file);
     return span_of(caught->text, size);

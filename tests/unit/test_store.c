@@ -161,7 +161,7 @@ static void patch_file(const struct store_dir *dir, struct span from, struct spa
         }
     }
     assert_true(n_patched > 0);
-    rewind(file);
+    CHECK(fseek(file, 0, SEEK_SET) == 0);
     CHECK(fwrite(text, 1, size, file) == size && fclose(file) == 0);
     free(text);
 }
