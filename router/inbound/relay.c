@@ -135,7 +135,7 @@ static bool may_try_again(struct relay *relay, enum http_call_failure failure)
         return relay->body_is != RELAY_BODY_STREAMED || !relay->is_connected;
     }
     return failure == HTTP_CALL_CUT_BEFORE_HEAD && relay->is_resendable &&
-           relay->body_is != RELAY_BODY_STREAMED && relay->n_resends++ < RELAY_RESENDS_MAX;
+           relay->body_is != RELAY_BODY_STREAMED && relay->n_resends < RELAY_RESENDS_MAX;
 }
 
 static void on_failed(void *arg, enum http_call_failure failure)
@@ -144,10 +144,13 @@ static void on_failed(void *arg, enum http_call_failure failure)
 
     relay->call = NULL;
     relay->last_failure = reject_for(failure);
-    if (may_try_again(relay, failure)) {
-        wait_at_gate(relay, true);
-    } else {
+    if (!may_try_again(relay, failure)) {
         over(relay, relay->last_failure);
+    } else if (failure == HTTP_CALL_REFUSED) {
+        wait_at_gate(relay, true);
+    } else { /* by itself: a request that is cut off each time is not to hold up others */
+        relay->is_resending = true;
+        timer_start(&relay->timer, (uint64_t)RELAY_RESEND_MS << relay->n_resends++);
     }
 }
 
@@ -192,19 +195,6 @@ static void wait_at_gate(struct relay *relay, bool is_first)
     gate_enter(relay->gates, &relay->wait, relay->pool, size, is_first, on_go, relay);
 }
 
-/* The end of patience at the gate, or of the time that what was held has in all. */
-static void on_timer(void *arg)
-{
-    struct relay *relay = arg;
-
-    if (relay->call != NULL) {
-        http_call_cancel(TAKE(relay->call));
-        over(relay, REJECT_UPSTREAM_TIMEOUT);
-    } else {
-        over(relay, relay->last_failure);
-    }
-}
-
 /* With a body that is at hand or streamed. */
 static bool go(struct relay *relay)
 {
@@ -213,6 +203,31 @@ static bool go(struct relay *relay)
         return true;
     }
     return try_now(relay);
+}
+
+static void resend(struct relay *relay)
+{
+    start_timer(relay, relay->started_us + RELAY_HELD_MS * UINT64_C(1000));
+    if (!go(relay)) {
+        over(relay, REJECT_BAD_HTTP);
+    }
+}
+
+/* The end of patience at the gate, or of the time that what was held has in all; or the time to
+ * send again what was cut off. */
+static void on_timer(void *arg)
+{
+    struct relay *relay = arg;
+
+    if (relay->is_resending) {
+        relay->is_resending = false;
+        resend(relay);
+    } else if (relay->call != NULL) {
+        http_call_cancel(TAKE(relay->call));
+        over(relay, REJECT_UPSTREAM_TIMEOUT);
+    } else {
+        over(relay, relay->last_failure);
+    }
 }
 
 static enum relay_body body_of(const struct relay_options *options)

@@ -18,7 +18,8 @@
 enum {
     RELAY_WAITING_MAX = 256 * 1024, /* bytes that may wait one way before their source is paused */
     RELAY_WHOLE_MAX = 256 * 1024,   /* bytes of an announced body that are kept to be sent again */
-    RELAY_RESENDS_MAX = 2,          /* of a request that was cut off before its answer began */
+    RELAY_RESENDS_MAX = 6,          /* of a request that was cut off before its answer began */
+    RELAY_RESEND_MS = 250,          /* before the first of them; twice as long before each other */
     RELAY_HELD_MS = 50 * 1000,      /* for what was held: holding and upstream together */
 };
 
@@ -57,13 +58,14 @@ struct relay {
     bool body_ended;
     bool is_connected; /* RELAY_BODY_STREAMED: bytes of it may have reached the upstream */
     bool is_resendable;
+    bool is_resending;      /* waits for its time */
     bool holds;             /* the answer is to be held back */
     bool is_answering;      /* its head went to the peer */
     struct http_call *call; /* NULL: none under way */
     struct gate_wait wait;
     enum reject last_failure;
     unsigned n_resends;
-    struct timer timer;       /* at the gate: the end of patience; later: of RELAY_HELD_MS */
+    struct timer timer;       /* see on_timer */
     uint64_t started_us;      /* monotonic */
     uint64_t patience_end_us; /* monotonic; a refused request is tried again before that */
     struct http_head answer;  /* of a held answer; in the arena */

@@ -57,6 +57,7 @@ class Synapse:
         self.name = f"localhost:{self._tls_port}"
         self._chain, self._chain_key = ca.issue("localhost")
         self.address = ("127.0.0.1", self.port)
+        self.url = f"http://127.0.0.1:{self.port}"
         self.key = make_key("a_hs")
         self.router_key = make_key("router")
         self._process = None

@@ -53,10 +53,19 @@ def test_a_claim_of_keys_is_never_sent_twice(router, homeserver, origin):
     assert len(homeserver.of(CLAIM)) == 1
 
 
-def test_it_is_not_sent_for_ever(router, homeserver, origin):
+def test_it_is_not_sent_for_ever_and_holds_up_nobody(start_router, homeserver, origin):
+    router = start_router(upstream={"patience_s": 2})
     homeserver.on(QUERY, Answer(cut="before"))
-    assert request(router, origin, "POST", QUERY, {}).status == 502
-    assert len(homeserver.of(QUERY)) == 3
+    answers = []
+    thread = threading.Thread(target=lambda: answers.append(request(router, origin, "POST", QUERY, {}).status))
+    thread.start()
+    wait_until(lambda: homeserver.of(QUERY), "the first cut")
+    for _ in range(20):
+        assert request(router, origin, "GET", "/_matrix/key/v2/server", None).status == 200
+    assert answers == []  # they did not wait for it
+    thread.join(30)
+    assert answers == [502]
+    assert 2 <= len(homeserver.of(QUERY)) <= 7
 
 
 @pytest.mark.parametrize("framing", ["Content-Length", "chunked"])
