@@ -6,6 +6,7 @@
 #include "proto/device_list_answer.h"
 #include "proto/json.h"
 #include "proto/writer.h"
+#include "settings.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -122,6 +123,16 @@ static int hash_command(const char *path, FILE *out, FILE *err)
     return status;
 }
 
+/* True if the keys are what `serve` takes; else `problems` says which are not. */
+static bool keys_are_good(const char *path, struct writer *problems)
+{
+    struct settings *settings = NULL;
+    bool is_good = settings_load(&settings, path, problems) == ERR_OK;
+
+    settings_unref(settings);
+    return is_good;
+}
+
 static int check_config_command(const char *path, FILE *out, FILE *err)
 {
     AUTO(config_freep) struct config *config = NULL;
@@ -131,7 +142,7 @@ static int check_config_command(const char *path, FILE *out, FILE *err)
     writer_init(&text, TEXT_MAX);
     bool is_read = config_load(&config, path, &text) == ERR_OK;
     if (is_read) {
-        is_well = config_describe(&text, config);
+        is_well = config_describe(&text, config) && keys_are_good(path, &text);
     }
     fwrite(text.data, 1, text.size, is_read ? out : err);
     return is_well ? 0 : 1;

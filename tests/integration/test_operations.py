@@ -131,6 +131,20 @@ def test_a_bad_configuration_is_an_error_that_says_where(ca, homeserver, name):
         assert str(line).encode() in result.stderr
 
 
+def test_a_key_file_that_is_none_is_found_by_check_config_and_serve(ca, homeserver):
+    router = Router([homeserver], ca=ca)
+    key_file = next(router.directory.glob("*.signing.key"))
+    check = [str(build_dir() / "freshet"), "check-config", str(router.config_file)]
+    assert subprocess.run(check, capture_output=True, timeout=30, check=False).returncode == 0
+    key_file.write_text("ed25519 v1 !!!\n", encoding="ascii")
+    checked = subprocess.run(check, capture_output=True, timeout=30, check=False)
+    served = run_serve(router)
+    router.close()
+    assert checked.returncode == 1 and str(key_file).encode() in checked.stdout
+    assert served.returncode == 1 and str(key_file).encode() in served.stderr
+    assert b"!!!" not in checked.stdout + served.stderr
+
+
 def test_a_missing_configuration_is_an_error():
     result = subprocess.run([str(build_dir() / "freshet"), "serve", "--config", "/nonexistent/freshet.yaml"],
                             capture_output=True, timeout=30, check=False)
