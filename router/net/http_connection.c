@@ -449,6 +449,18 @@ static void on_closed(void *arg, enum stream_end why)
     }
 }
 
+static bool on_client(void *arg, const struct in6_addr *client)
+{
+    struct http_connection *c = arg;
+
+    if (client == NULL) {
+        http_listener_count_refused(c->listener, REJECT_PROXY_HEADER);
+        return false;
+    }
+    c->peer = *client;
+    return http_listener_admits(c->listener, client);
+}
+
 static const struct stream_ops stream_ops = {on_ready, on_bytes, on_drained, on_closed};
 
 static struct http_connection *of_served(struct http_served *served)
@@ -481,6 +493,7 @@ void http_connection_accept(struct http_listener *listener, int fd, struct in6_a
         .ready_ms = listener->limits.tls_ms,
         .write_ms = listener->limits.write_ms,
         .output_max = HTTP_OUTPUT_MAX,
+        .on_client = http_listener_trusts(listener, &peer) ? on_client : NULL,
     };
 
     CHECK(c != NULL);

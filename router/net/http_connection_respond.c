@@ -144,6 +144,11 @@ static struct in6_addr peer_address(const struct http_exchange *ex)
     return live_const(ex)->peer;
 }
 
+static bool tls_covers(const struct http_exchange *ex, struct span host)
+{
+    return stream_tls_covers(live_const(ex)->stream, host);
+}
+
 const struct http_transport http_connection_transport = {
     .respond_head = respond_head,
     .respond_body = respond_body,
@@ -154,4 +159,5 @@ const struct http_transport http_connection_transport = {
     .output_size = output_size,
     .close_after = close_after,
     .peer_address = peer_address,
+    .tls_covers = tls_covers,
 };

@@ -2,7 +2,10 @@
 
 #include "net/http_connection.h"
 
+#include "base/clock.h"
 #include "net/address.h"
+#include "net/handshake_limit.h"
+#include "net/tls.h"
 #include "proto/check.h"
 
 #include <arpa/inet.h>
@@ -38,6 +41,30 @@ union any_address {
     struct sockaddr_un un;
 };
 
+bool http_listener_trusts(const struct http_listener *listener, const struct in6_addr *peer)
+{
+    return listener->is_trusted_proxy != NULL && listener->is_trusted_proxy(listener->trust, peer);
+}
+
+bool http_listener_admits(struct http_listener *listener, const struct in6_addr *peer)
+{
+    if (listener->tls == NULL || http_listener_trusts(listener, peer) ||
+        handshake_limit_take(listener->handshakes, peer, clock_monotonic_us())) {
+        return true;
+    }
+    http_listener_count_refused(listener, REJECT_HANDSHAKES);
+    return false;
+}
+
+static void accept_peer(struct http_listener *listener, int fd, struct in6_addr peer)
+{
+    if (http_listener_admits(listener, &peer)) {
+        http_connection_accept(listener, fd, peer);
+    } else {
+        close(fd);
+    }
+}
+
 static void on_acceptable(evutil_socket_t fd, short what, void *arg)
 {
     struct http_listener *listener = arg;
@@ -48,7 +75,7 @@ static void on_acceptable(evutil_socket_t fd, short what, void *arg)
         socklen_t size = sizeof address;
         int peer = accept4(fd, &address.any, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (peer >= 0) {
-            http_connection_accept(listener, peer, address_of(&address.any));
+            accept_peer(listener, peer, address_of(&address.any));
         } else if (errno == EAGAIN) {
             return;
         } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
@@ -156,7 +183,10 @@ enum err http_listener_open(struct http_listener **out, struct loop *loop,
         .ops = ops,
         .arg = arg,
         .limits = options->limits != NULL ? *options->limits : http_limits_default,
-        .tls = options->tls,
+        .tls = tls_context_ref(options->tls),
+        .is_trusted_proxy = options->is_trusted_proxy,
+        .trust = options->trust,
+        .handshakes = handshake_limit_new(),
         .unix_path = options->unix_path == NULL ? NULL : strdup(options->unix_path),
         .fd = -1,
     };
@@ -182,6 +212,13 @@ uint16_t http_listener_port(const struct http_listener *listener)
 size_t http_listener_n_connections(const struct http_listener *listener)
 {
     return listener->n_connections;
+}
+
+void http_listener_set_tls(struct http_listener *listener, struct tls_context *tls)
+{
+    tls_context_ref(tls);
+    tls_context_free(listener->tls);
+    listener->tls = tls;
 }
 
 void http_listener_add(struct http_listener *listener, struct http_served *served)
@@ -245,6 +282,8 @@ void http_listener_free(struct http_listener *listener)
         struct http_served *served = LIST_ENTRY(link, struct http_served, link);
         served->abort(served);
     }
+    tls_context_free(listener->tls);
+    handshake_limit_free(listener->handshakes);
     free(listener->unix_path);
     free(listener);
 }

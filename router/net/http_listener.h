@@ -16,7 +16,10 @@ struct http_listener {
     const struct http_server_ops *ops;
     void *arg;
     struct http_limits limits;
-    struct tls_context *tls;
+    struct tls_context *tls; /* a reference; NULL: cleartext */
+    bool (*is_trusted_proxy)(void *trust, const struct in6_addr *address);
+    void *trust;
+    struct handshake_limit *handshakes;
     char *unix_path;
     int fd;
     struct event *acceptable;
@@ -29,4 +32,10 @@ struct http_listener {
 
 void http_listener_add(struct http_listener *listener, struct http_served *served);
 void http_listener_remove(struct http_listener *listener, struct http_served *served);
+
+/* Whether it may begin with a PROXY header. */
+bool http_listener_trusts(const struct http_listener *listener, const struct in6_addr *peer);
+/* False, and counted: too many handshakes from its network. Once for each connection whose peer is
+ * known. */
+MUST_CHECK bool http_listener_admits(struct http_listener *listener, const struct in6_addr *peer);
 void http_listener_count_refused(const struct http_listener *listener, enum reject why);

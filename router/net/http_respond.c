@@ -62,6 +62,11 @@ struct in6_addr http_peer_address(const struct http_exchange *ex)
     return ex->transport->peer_address(ex);
 }
 
+bool http_tls_covers(const struct http_exchange *ex, struct span host)
+{
+    return ex->transport->tls_covers(ex, host);
+}
+
 const struct http_header http_error_type = {SPAN_INIT("Content-Type"),
                                             SPAN_INIT("application/json")};
 

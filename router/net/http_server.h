@@ -69,7 +69,12 @@ enum { HTTP_OUTPUT_MAX = 32 << 20 };
 /* The response, not begun yet, will say Connection: close. */
 void http_close_after(struct http_exchange *ex);
 
-/* IPv4 as ::ffff:a.b.c.d; :: on a Unix socket. */
+/* Whether the certificate that the peer was shown has the host's name ("host:port" too); true in
+ * cleartext. */
+bool http_tls_covers(const struct http_exchange *ex, struct span host);
+
+/* The one that a PROXY header said, else the socket's. IPv4 as ::ffff:a.b.c.d; :: on a Unix socket.
+ */
 struct in6_addr http_peer_address(const struct http_exchange *ex);
 
 /* What the operator's numbers are; all in ms unless said. Source: limits.md, "HTTP/1.1". */
@@ -89,8 +94,12 @@ struct http_listener_options {
     uint16_t port;         /* 0: any free one */
     const char *unix_path; /* instead of both; what stood there is removed; mode 0660 */
     bool reuseport;
-    struct tls_context *tls;          /* NULL: cleartext; borrowed */
+    struct tls_context *tls;          /* NULL: cleartext; the listener holds a reference */
     const struct http_limits *limits; /* NULL: the default; copied */
+    /* Whether a peer may begin with a PROXY header; NULL: none may. Others are closed when their
+     * network begins too many TLS handshakes (net/handshake_limit.h). */
+    bool (*is_trusted_proxy)(void *trust, const struct in6_addr *address);
+    void *trust;
 };
 
 MUST_CHECK enum err http_listener_open(struct http_listener **out, struct loop *loop,
@@ -98,6 +107,9 @@ MUST_CHECK enum err http_listener_open(struct http_listener **out, struct loop *
                                        const struct http_server_ops *ops, void *arg);
 uint16_t http_listener_port(const struct http_listener *listener);
 size_t http_listener_n_connections(const struct http_listener *listener);
+
+/* For connections that are accepted from then on. */
+void http_listener_set_tls(struct http_listener *listener, struct tls_context *tls);
 
 /* Accepts no more, closes what is idle, and every other connection after its response. */
 void http_listener_drain(struct http_listener *listener);

@@ -17,6 +17,7 @@ struct http_transport {
     size_t (*output_size)(const struct http_exchange *ex);
     void (*close_after)(struct http_exchange *ex);
     struct in6_addr (*peer_address)(const struct http_exchange *ex);
+    bool (*tls_covers)(const struct http_exchange *ex, struct span host);
 };
 
 enum { HTTP_ERROR_BODY_MAX = 1024 /* bytes */ };

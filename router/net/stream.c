@@ -3,6 +3,7 @@
 
 #include "net/stream.h"
 
+#include "net/proxy_reader.h"
 #include "net/tls.h"
 #include "proto/check.h"
 
@@ -39,7 +40,9 @@ struct stream {
     const struct stream_ops *ops;
     void *arg;
     int fd;
-    SSL *ssl; /* NULL: cleartext */
+    SSL *ssl;                   /* NULL: cleartext */
+    struct proxy_reader *proxy; /* NULL: none, or its header has been read */
+    bool (*on_client)(void *arg, const struct in6_addr *client);
     enum stream_state state;
     bool is_paused, is_given_up;
     bool read_wants_write, write_wants_read; /* TLS 1.3 key updates */
@@ -102,6 +105,7 @@ static void destroy(struct stream *s)
     event_del(&s->writable);
     event_del(&s->timeout);
     tls_free(s->ssl);
+    free(s->proxy);
     ERR_clear_error();
     if (s->fd >= 0) {
         close(s->fd);
@@ -350,8 +354,32 @@ static void become_ready(struct stream *s)
     arm_both(s);
 }
 
+/* False if the stream does not go on now. */
+static bool read_proxy_header(struct stream *s)
+{
+    struct proxy_header header;
+    enum proxy_read result = proxy_read(&header, s->proxy, s->fd);
+    bool has_news = result == PROXY_READ_BAD || (result == PROXY_READ_DONE && header.has_address);
+
+    if (result == PROXY_READ_AGAIN) {
+        arm_both(s);
+        return false;
+    }
+    free(s->proxy);
+    s->proxy = NULL;
+    if (has_news && (s->is_given_up ||
+                     !s->on_client(s->arg, result == PROXY_READ_BAD ? NULL : &header.address))) {
+        end(s, STREAM_END_REFUSED);
+        return false;
+    }
+    return true;
+}
+
 static void shake(struct stream *s)
 {
+    if (s->proxy != NULL && !read_proxy_header(s)) {
+        return;
+    }
     if (s->ssl == NULL) {
         become_ready(s);
         return;
@@ -492,6 +520,11 @@ struct stream *stream_accept(struct loop *loop, int fd, const struct stream_opti
     struct stream *s = stream_new(loop, fd, options);
 
     s->state = STREAM_HANDSHAKING;
+    s->on_client = options->on_client;
+    if (options->on_client != NULL) {
+        s->proxy = calloc(1, sizeof *s->proxy);
+        CHECK(s->proxy != NULL);
+    }
     if (options->tls != NULL) {
         s->ssl = tls_accepting(options->tls, fd);
         s->is_broken = s->ssl == NULL;
@@ -538,6 +571,11 @@ bool stream_is_http2(const struct stream *s)
         SSL_get0_alpn_selected(s->ssl, &name, &size);
     }
     return size == 2 && memcmp(name, "h2", 2) == 0;
+}
+
+bool stream_tls_covers(const struct stream *s, struct span host)
+{
+    return s->ssl == NULL || tls_covers(s->ssl, tls_host_name(host));
 }
 
 void stream_write(struct stream *s, struct span bytes)

@@ -5,6 +5,7 @@
 #include "proto/own.h"
 #include "proto/span.h"
 
+#include <netinet/in.h>
 #include <sys/socket.h>
 
 #include <stdbool.h>
@@ -37,6 +38,10 @@ struct stream_options {
     const char *tls_name;    /* of the server, for a connecting stream */
     uint32_t ready_ms, write_ms;
     size_t output_max; /* bytes */
+    /* For an accepting stream. NULL: no PROXY header may come. Else it is called before on_ready if
+     * one has come: the client's address, or NULL for a malformed header. False: the stream ends
+     * with STREAM_END_REFUSED. A header without an address is passed over. */
+    bool (*on_client)(void *arg, const struct in6_addr *client);
 };
 
 /* Takes the file descriptor. on_ready comes soon. */
@@ -51,6 +56,10 @@ void stream_hand_over(struct stream *stream, const struct stream_ops *ops, void 
 
 /* Whether ALPN has chosen HTTP/2; known from on_ready on. */
 bool stream_is_http2(const struct stream *stream);
+
+/* Whether the certificate that the other end was shown has the host's name, which may come with a
+ * port; true without TLS. */
+bool stream_tls_covers(const struct stream *stream, struct span host);
 
 /* Copied and sent soon; allowed before on_ready. */
 void stream_write(struct stream *stream, struct span bytes);

@@ -246,6 +246,17 @@ void tls_identity_free(struct tls_identity *identity)
     free(identity);
 }
 
+struct span tls_host_name(struct span host)
+{
+    const char *colon = host.size == 0 ? NULL : memrchr(host.data, ':', host.size);
+
+    if (host.size > 2 && host.data[0] == '[') {
+        const char *end = memchr(host.data, ']', host.size);
+        return end == NULL ? host : span_of(host.data + 1, (size_t)(end - host.data) - 1);
+    }
+    return colon == NULL ? host : span_of(host.data, (size_t)(colon - host.data));
+}
+
 static bool name_covers(struct span pattern, struct span name)
 {
     if (span_equal_nocase(pattern, name)) {

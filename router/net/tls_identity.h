@@ -39,5 +39,8 @@ MUST_CHECK struct tls_identity *tls_identity_load(char problem[TLS_PROBLEM_SIZE]
                                                   const struct tls_certificate *files);
 void tls_identity_free(struct tls_identity *identity); /* NULL is fine */
 
+/* What of "host:port" or "[address]:port" stands in certificates. */
+struct span tls_host_name(struct span host);
+
 /* `name` in any case. A wildcard covers one label, and at least one more follows it. */
 bool tls_identity_covers(const struct tls_identity *identity, struct span name);
