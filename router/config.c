@@ -348,15 +348,18 @@ static void take_servers(struct load *l, const struct yaml_config *raw)
 
 static void take_numbers(struct load *l, const struct yaml_config *raw)
 {
+    static const struct yaml_memory no_memory;
     static const struct yaml_keys no_keys;
     static const struct yaml_lists no_lists;
     static const struct yaml_upstream no_upstream;
     struct config *c = l->config;
+    const struct yaml_memory *memory = raw->memory != NULL ? raw->memory : &no_memory;
     const struct yaml_keys *keys = raw->keys != NULL ? raw->keys : &no_keys;
     const struct yaml_lists *lists = raw->lists != NULL ? raw->lists : &no_lists;
     const struct yaml_upstream *upstream = raw->upstream != NULL ? raw->upstream : &no_upstream;
 
     take_number(l, &c->workers, CONFIG_WORKERS, raw->workers);
+    take_number(l, &c->in_flight.request_bytes, CONFIG_MEMORY_REQUEST_BYTES, memory->request_bytes);
     take_number(l, &c->keys.fetches_per_s, CONFIG_KEYS_FETCHES_PER_S, keys->fetches_per_s);
     take_number(l, &c->lists.max_age_s, CONFIG_LISTS_MAX_AGE_S, lists->max_age_s);
     take_number(l, &c->lists.reads_per_s, CONFIG_LISTS_READS_PER_S, lists->reads_per_s);

@@ -63,6 +63,9 @@ struct config {
     struct config_networks trusted_proxies;
     uint32_t workers; /* 0: one per core */
     struct {
+        uint32_t request_bytes;
+    } in_flight; /* memory */
+    struct {
         const char *ca_file; /* NULL: the system's */
         struct config_networks allow_addresses;
     } federation_client;

@@ -45,6 +45,9 @@ static const cyaml_schema_field_t listen_fields[] = {
     MAPPING("operations", yaml_listen, operations, operations_fields),
     MAPPING("admin", yaml_listen, admin, admin_fields), CYAML_FIELD_END};
 
+static const cyaml_schema_field_t memory_fields[] = {
+    NUMBER("request_bytes", yaml_memory, request_bytes), CYAML_FIELD_END};
+
 static const cyaml_schema_field_t client_fields[] = {
     CYAML_FIELD_STRING_PTR("ca_file", CYAML_FLAG_POINTER_NULL_STR | CYAML_FLAG_OPTIONAL,
                            struct yaml_client, ca_file, 0, CYAML_UNLIMITED),
@@ -90,6 +93,7 @@ static const cyaml_schema_field_t config_fields[] = {
     MAPPING("listen", yaml_config, listen, listen_fields),
     STRINGS("trusted_proxies", yaml_config, trusted_proxies),
     NUMBER("workers", yaml_config, workers),
+    MAPPING("memory", yaml_config, memory, memory_fields),
     MAPPING("federation_client", yaml_config, federation_client, client_fields),
     MAPPING("keys", yaml_config, keys, keys_fields),
     CYAML_FIELD_SEQUENCE("servers", OPTIONAL, struct yaml_config, servers, &server_schema, 0,

@@ -30,6 +30,10 @@ struct yaml_listen {
     struct yaml_admin *admin;
 };
 
+struct yaml_memory {
+    uint32_t *request_bytes;
+};
+
 struct yaml_client {
     char *ca_file;
     char **allow_addresses;
@@ -69,6 +73,7 @@ struct yaml_config {
     char **trusted_proxies;
     uint32_t trusted_proxies_count;
     uint32_t *workers;
+    struct yaml_memory *memory;
     struct yaml_client *federation_client;
     struct yaml_keys *keys;
     struct yaml_server *servers;

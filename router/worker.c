@@ -155,6 +155,8 @@ static bool settings_for_inbound(struct worker *worker, struct settings *setting
         .wait_ms = config->lists.wait_ms,
         .settle_ms = config->lists.settle_ms,
         .patience_s = config->upstream.patience_s,
+        .budgets = budget_limits_for(config->in_flight.request_bytes, worker->options.n_workers,
+                                     config->n_servers),
     };
     return out->hosted != NULL;
 }

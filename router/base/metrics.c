@@ -38,6 +38,13 @@ static const char *fetch_result_label(unsigned value)
     return labels[value];
 }
 
+static const char *budget_label(unsigned value)
+{
+    static const char *const labels[] = {"process", "address", "server", "origin"};
+
+    return labels[value];
+}
+
 static const char *metric_edu_label(unsigned value)
 {
     return edu_type_label((enum edu_type)value);

@@ -37,6 +37,9 @@ enum fetch_result {
     FETCH_RESULT_COUNT
 };
 
+/* What bytes in flight are charged to. */
+enum budget { BUDGET_PROCESS, BUDGET_ADDRESS, BUDGET_SERVER, BUDGET_ORIGIN, BUDGET_COUNT };
+
 enum counter {
 #define COUNTER(name, prose) COUNTER_##name,
 #define COUNTER_BY(name, label, n, label_of, prose)

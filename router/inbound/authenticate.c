@@ -18,9 +18,14 @@ enum outcome {
 
 enum reject exchange_parse(struct exchange *ex, enum unjudged *unjudged)
 {
+    if (!ex->is_parsed && !budget_parse_begin(ex->inbound->budgets, ex->body.size)) {
+        *unjudged = UNJUDGED_PARSE_BUDGET;
+        return REJECT_NONE;
+    }
     if (!ex->is_parsed) {
         ex->is_parsed = true;
-        ex->parse_error = json_parse(&ex->root, &ex->arena, writer_span(&ex->body));
+        ex->parse_charged = ex->body.size;
+        ex->parse_error = json_parse(&ex->root, &ex->document, writer_span(&ex->body));
     }
     *unjudged = UNJUDGED_NONE;
     switch (ex->parse_error) {
@@ -57,7 +62,7 @@ static enum reject canonical_content(struct exchange *ex, struct span *out,
     if (why != REJECT_NONE || *unjudged != UNJUDGED_NONE) {
         return why;
     }
-    if (!canonical_encode(re_encoded, &ex->arena, ex->root)) {
+    if (!canonical_encode(re_encoded, &ex->document, ex->root)) {
         *unjudged = UNJUDGED_PARSE_BUDGET;
     }
     *out = writer_span(re_encoded);

@@ -1,6 +1,7 @@
 /* One request and what is known of it so far. For inbound/ alone. */
 #pragma once
 
+#include "inbound/budget.h"
 #include "inbound/forward.h"
 #include "inbound/inbound.h"
 #include "inbound/relay.h"
@@ -17,7 +18,6 @@
 #include <stdint.h>
 
 enum {
-    BODY_MAX = 13107200, /* bytes of a transaction. Source: Synapse, MAX_REQUEST_SIZE */
     /* Bytes for everything that is derived from one request: the document of a body of full size
      * and of JSON_MAX_VALUES values fits. */
     EXCHANGE_ARENA_MAX = 96 << 20,
@@ -28,6 +28,7 @@ enum {
 struct inbound {
     struct inbound_parts parts;
     struct inbound_settings settings;
+    struct budgets *budgets;
 };
 
 enum step_result {
@@ -60,13 +61,19 @@ struct exchange {
     size_t n_xmatrix;
     struct span origin; /* as the peer says; empty without X-Matrix */
     struct forward_peer peer;
+    struct in6_addr client; /* the peer, or who stands behind a trusted proxy */
+    bool has_client;        /* false if only trusted proxies are known */
 
     /* read */
+    struct budget_hold budget; /* what the request may hold */
+    uint64_t body_charged;     /* bytes, with those it waits for */
     struct writer body;
     bool body_is_whole;
     uint64_t whole_us; /* monotonic, when it was */
 
     /* authenticate, decode, batch */
+    struct arena document;  /* what is derived from the body */
+    uint64_t parse_charged; /* bytes of the body whose document there is */
     bool is_parsed;
     enum json_error parse_error;
     const struct json_value *root; /* only with JSON_OK */
@@ -89,13 +96,16 @@ void exchange_run(struct exchange *ex);
 /* Refuses the request, counts it and ends the exchange: STEP_DONE. */
 enum step_result exchange_reject(struct exchange *ex, enum reject why);
 
+/* Nothing will be read of the document any more, nor of what was made of it. */
+void exchange_forget_document(struct exchange *ex);
+
 /* Ends an exchange whose request is over. */
 void exchange_free(struct exchange *ex);
 
 /* Counts a transaction, or `n` things in it, as relayed without a verdict. */
 void exchange_count_unjudged(struct exchange *ex, enum unjudged why, uint64_t n);
 
-/* The first step of all: which server, whose request. */
+/* The first step of all: which server, whose request, from where. */
 enum reject identify(struct exchange *ex);
 
 /* One signature that holds is enough. If none does, a header whose key is banned has the request

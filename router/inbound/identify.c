@@ -1,5 +1,8 @@
 #include "inbound/exchange.h"
 
+#include <arpa/inet.h>
+#include <string.h>
+
 /* Parses every X-Matrix header; they must agree on who asks and whom. */
 static enum reject parse_authorization(struct exchange *ex)
 {
@@ -59,12 +62,77 @@ static enum reject find_server(struct exchange *ex)
     return REJECT_MISDIRECTED;
 }
 
+/* "192.0.2.1", "2001:db8::1"; some proxies add a port: "192.0.2.1:5000", "[2001:db8::1]:5000". */
+static bool parse_address(struct in6_addr *out, struct span text)
+{
+    char host[INET6_ADDRSTRLEN];
+    bool is_bracketed = span_starts_with(text, SPAN_LIT("["));
+    struct in_addr four;
+
+    text = is_bracketed ? span_skip(text, 1) : text;
+    if (text.size == 0 || text.size >= sizeof host) {
+        return false;
+    }
+    memcpy(host, text.data, text.size);
+    host[text.size] = '\0';
+    char *end = strchr(host, is_bracketed ? ']' : ':');
+    if (end != NULL && (is_bracketed || strchr(end + 1, ':') == NULL)) {
+        *end = '\0';
+    }
+    if (inet_pton(AF_INET, host, &four) == 1) {
+        *out = (struct in6_addr){.s6_addr = {[10] = 0xff, [11] = 0xff}};
+        memcpy(&out->s6_addr[12], &four, sizeof four);
+        return true;
+    }
+    return inet_pton(AF_INET6, host, out) == 1;
+}
+
+/* Takes the last entry off a list such as "a, b". */
+static struct span take_last(struct span *list)
+{
+    const char *comma = list->size == 0 ? NULL : memrchr(list->data, ',', list->size);
+    struct span last = comma == NULL ? *list : span_skip(*list, (size_t)(comma - list->data) + 1);
+
+    *list = span_of(list->data, comma == NULL ? 0 : (size_t)(comma - list->data));
+    while (last.size > 0 && last.data[0] == ' ') {
+        last = span_skip(last, 1);
+    }
+    while (last.size > 0 && last.data[last.size - 1] == ' ') {
+        last.size--;
+    }
+    return last;
+}
+
+/* From the nearest to the farthest: the first that is no trusted proxy. What stands before it in
+ * X-Forwarded-For is a client's own word. */
+static void find_client(struct exchange *ex)
+{
+    const struct inbound_settings *settings = &ex->inbound->settings;
+
+    ex->client = ex->peer.address;
+    ex->has_client = !ex->peer.is_trusted;
+    for (size_t i = ex->head->n_headers; i > 0 && !ex->has_client; i--) {
+        const struct http_header *header = &ex->head->headers[i - 1];
+        struct span list = header->value;
+        if (!span_equal_nocase(header->name, SPAN_LIT("X-Forwarded-For"))) {
+            continue;
+        }
+        while (list.size > 0 && !ex->has_client) {
+            if (!parse_address(&ex->client, take_last(&list))) {
+                return;
+            }
+            ex->has_client = !settings->is_trusted_proxy(settings->arg, &ex->client);
+        }
+    }
+}
+
 enum reject identify(struct exchange *ex)
 {
     const struct inbound_settings *settings = &ex->inbound->settings;
 
     ex->peer.address = http_peer_address(ex->http);
     ex->peer.is_trusted = settings->is_trusted_proxy(settings->arg, &ex->peer.address);
+    find_client(ex);
     enum reject why = parse_authorization(ex);
     if (why != REJECT_NONE) {
         return why;

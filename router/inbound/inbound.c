@@ -6,6 +6,11 @@
 
 #include <stdlib.h>
 
+/* What a 429 says, in seconds: about as long as it was waited for. */
+#define RETRY_AFTER_S_TEXT "5"
+
+enum { HEADER_OVERHEAD = 32 /* bytes of a header, as HTTP/2 counts them. RFC 9113 6.5.2 */ };
+
 struct inbound *inbound_new(const struct inbound_parts *parts,
                             const struct inbound_settings *settings)
 {
@@ -14,6 +19,7 @@ struct inbound *inbound_new(const struct inbound_parts *parts,
     CHECK(inbound != NULL);
     inbound->parts = *parts;
     inbound->settings = *settings;
+    inbound->budgets = budgets_new(parts->loop, parts->metrics, &settings->budgets);
     return inbound;
 }
 
@@ -21,12 +27,14 @@ void inbound_set(struct inbound *inbound, const struct inbound_settings *setting
 {
     hosted_unref(inbound->settings.hosted);
     inbound->settings = *settings;
+    budgets_set(inbound->budgets, &settings->budgets);
 }
 
 void inbound_free(struct inbound *inbound)
 {
     if (inbound != NULL) {
         hosted_unref(inbound->settings.hosted);
+        budgets_free(inbound->budgets);
         free(inbound);
     }
 }
@@ -58,12 +66,50 @@ void exchange_run(struct exchange *ex)
     }
 }
 
+/* 429, with when to come back. Source: Matrix client-server API, "Rate limiting". */
+static void respond_limited(struct http_exchange *http, const struct reject_row *row)
+{
+    static const struct http_header headers[] = {
+        {SPAN_INIT("Content-Type"), SPAN_INIT("application/json")},
+        {SPAN_INIT("Retry-After"), SPAN_INIT(RETRY_AFTER_S_TEXT)},
+    };
+    struct writer body;
+
+    writer_init(&body, 1024);
+    writer_bytes(&body, SPAN_LIT("{\"errcode\":"));
+    writer_json_string(&body, span_str(row->errcode));
+    writer_bytes(&body, SPAN_LIT(",\"error\":"));
+    writer_json_string(&body, span_str(row->text));
+    writer_bytes(&body, SPAN_LIT(",\"retry_after_ms\":" RETRY_AFTER_S_TEXT "000}"));
+    CHECK(!body.failed);
+    http_close_after(http);
+    http_respond(http, (unsigned)row->status, headers, sizeof headers / sizeof headers[0],
+                 writer_span(&body));
+    writer_fini(&body);
+}
+
 enum step_result exchange_reject(struct exchange *ex, enum reject why)
 {
+    const struct reject_row *row = reject_row(why);
+
     count_refused(ex->inbound, why);
-    http_respond_reject(ex->http, why);
+    if (row->status == 429) {
+        respond_limited(ex->http, row);
+    } else {
+        http_respond_reject(ex->http, why);
+    }
     exchange_free(ex);
     return STEP_DONE;
+}
+
+void exchange_forget_document(struct exchange *ex)
+{
+    arena_fini(&ex->document);
+    budget_parse_end(ex->inbound->budgets, ex->parse_charged);
+    ex->parse_charged = 0;
+    ex->root = NULL;
+    ex->transaction = (struct transaction){0};
+    ex->batches = (struct batches){0};
 }
 
 void exchange_free(struct exchange *ex)
@@ -71,7 +117,6 @@ void exchange_free(struct exchange *ex)
     const struct inbound_parts *parts = &ex->inbound->parts;
 
     metrics_observe_since(parts->metrics, HISTOGRAM_request_seconds, ex->began_us);
-    metrics_gauge_add(parts->metrics, GAUGE_queue_bytes, -(int64_t)ex->body.size);
     if (ex->key_state == KEY_FETCHING) {
         keyring_cancel(parts->keyring, &ex->key_wait);
     }
@@ -80,7 +125,9 @@ void exchange_free(struct exchange *ex)
         relay_fini(&ex->relay);
     }
     writer_fini(&ex->body);
+    exchange_forget_document(ex);
     arena_fini(&ex->arena);
+    budget_close(&ex->budget);
     hosted_unref(ex->hosted);
     free(ex);
 }
@@ -100,6 +147,7 @@ static struct exchange *exchange_new(struct http_exchange *http, const struct ht
     ex->hosted = hosted_ref(inbound->settings.hosted);
     ex->steps = class == ROUTE_TRANSACTION ? transaction_steps : stream_steps;
     arena_init(&ex->arena, EXCHANGE_ARENA_MAX);
+    arena_init(&ex->document, EXCHANGE_ARENA_MAX);
     writer_init(&ex->body, BODY_MAX);
     http->user = ex;
     return ex;
@@ -138,6 +186,123 @@ static void respond_health(struct http_exchange *http)
     http_respond(http, 200, &type, 1, SPAN_LIT("OK\n"));
 }
 
+static bool streams(const struct exchange *ex)
+{
+    return ex->class != ROUTE_TRANSACTION;
+}
+
+static uint64_t head_size(const struct http_head *head)
+{
+    uint64_t size = head->target.size;
+
+    for (size_t i = 0; i < head->n_headers; i++) {
+        size += head->headers[i].name.size + head->headers[i].value.size + HEADER_OVERHEAD;
+    }
+    return size;
+}
+
+/* Bytes of body that may come to be held. */
+static uint64_t body_max(const struct exchange *ex)
+{
+    uint64_t max = streams(ex) ? RELAY_WAITING_MAX + BUDGET_STEP : BODY_MAX;
+    bool is_shorter = !ex->head->chunked && ex->head->content_length < max;
+
+    return is_shorter ? ex->head->content_length : max;
+}
+
+/* Reads on when it is charged. */
+static void charge(struct exchange *ex, uint64_t n)
+{
+    ex->body_charged += n;
+    if (!budget_charge(&ex->budget, n)) {
+        http_read_pause(ex->http);
+    }
+}
+
+/* How much of the body is to be charged before more of it is read: one read ahead of what is there;
+ * for a stream at once all that its buffers may hold. */
+static uint64_t charge_target(const struct exchange *ex)
+{
+    uint64_t max = body_max(ex);
+    uint64_t n_steps = (ex->body.size + BUDGET_STEP - 1) / BUDGET_STEP + 1;
+    uint64_t next = n_steps * BUDGET_STEP;
+
+    return streams(ex) || next > max ? max : next;
+}
+
+static void charge_ahead(struct exchange *ex)
+{
+    uint64_t target = charge_target(ex);
+
+    if (target > ex->body_charged) {
+        charge(ex, target - ex->body_charged);
+    }
+}
+
+/* For what came although reading was paused. False if that is too much. */
+static bool charge_taken(struct exchange *ex)
+{
+    uint64_t paid = ex->body_charged - ex->budget.wants;
+    uint64_t size = ex->body.size;
+
+    if (size <= paid) {
+        return true;
+    }
+    ex->body_charged = size > ex->body_charged ? size : ex->body_charged;
+    return budget_charge_now(&ex->budget, size - paid);
+}
+
+/* What was charged for a body that turned out shorter. */
+static void give_back(struct exchange *ex)
+{
+    if (!streams(ex) && ex->body_is_whole && ex->body_charged > ex->body.size) {
+        budget_release(&ex->budget, ex->body_charged - ex->body.size);
+        ex->body_charged = ex->body.size;
+    }
+}
+
+static void on_charged(void *arg)
+{
+    struct exchange *ex = arg;
+
+    if (!ex->body_is_whole) {
+        charge_ahead(ex);
+    }
+    if (budget_is_waiting(&ex->budget)) {
+        return;
+    }
+    give_back(ex);
+    http_read_resume(ex->http);
+    exchange_run(ex);
+}
+
+static void on_over_budget(void *arg, enum budget which)
+{
+    static const enum reject rows[BUDGET_COUNT] = {
+        [BUDGET_PROCESS] = REJECT_OVER_PROCESS_BUDGET,
+        [BUDGET_ADDRESS] = REJECT_OVER_ADDRESS_BUDGET,
+        [BUDGET_SERVER] = REJECT_OVER_SERVER_BUDGET,
+        [BUDGET_ORIGIN] = REJECT_OVER_ORIGIN_BUDGET,
+    };
+
+    (void)exchange_reject(arg, rows[which]);
+}
+
+/* False if the head alone is too much. */
+static bool open_budget(struct exchange *ex)
+{
+    static const struct budget_ops ops = {on_charged, on_over_budget};
+    bool is_large = body_max(ex) > BUDGET_STEP;
+
+    budget_open(&ex->budget, ex->inbound->budgets, ex->has_client ? &ex->client : NULL,
+                ex->server->name, is_large, &ops, ex);
+    if (!budget_charge_now(&ex->budget, head_size(ex->head))) {
+        return false;
+    }
+    charge(ex, charge_target(ex));
+    return true;
+}
+
 static void on_head(struct http_exchange *http, const struct http_head *head)
 {
     struct inbound *inbound = http->arg;
@@ -163,6 +328,10 @@ static void on_head(struct http_exchange *http, const struct http_head *head)
         (void)exchange_reject(ex, why);
         return;
     }
+    if (!open_budget(ex)) {
+        (void)exchange_reject(ex, REJECT_OVER_PROCESS_BUDGET);
+        return;
+    }
     exchange_run(ex);
 }
 
@@ -170,7 +339,7 @@ static void on_body(struct http_exchange *http, struct span bytes)
 {
     struct exchange *ex = http->user;
 
-    if (ex->class != ROUTE_TRANSACTION) {
+    if (ex->relay_state != RELAY_NOT_STARTED) {
         relay_body(&ex->relay, bytes);
         return;
     }
@@ -179,20 +348,29 @@ static void on_body(struct http_exchange *http, struct span bytes)
         (void)exchange_reject(ex, REJECT_BODY_TOO_LARGE);
         return;
     }
-    metrics_gauge_add(ex->inbound->parts.metrics, GAUGE_queue_bytes, (int64_t)bytes.size);
+    if (!charge_taken(ex)) {
+        (void)exchange_reject(ex, REJECT_OVER_PROCESS_BUDGET);
+    } else if (!budget_is_waiting(&ex->budget)) {
+        charge_ahead(ex);
+    }
 }
 
 static void on_end(struct http_exchange *http)
 {
     struct exchange *ex = http->user;
 
-    if (ex->class != ROUTE_TRANSACTION) {
-        relay_body_end(&ex->relay);
+    ex->body_is_whole = true;
+    if (streams(ex)) {
+        if (ex->relay_state != RELAY_NOT_STARTED) {
+            relay_body_end(&ex->relay);
+        }
         return;
     }
-    ex->body_is_whole = true;
     ex->whole_us = clock_monotonic_us();
     metrics_add(ex->inbound->parts.metrics, COUNTER_transactions_total, 1);
+    if (!budget_is_waiting(&ex->budget)) {
+        give_back(ex);
+    }
     exchange_run(ex);
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/metrics.h"
+#include "inbound/budget.h"
 #include "inbound/gate.h"
 #include "inbound/hosted.h"
 #include "inbound/keyring.h"
@@ -39,6 +40,7 @@ struct inbound_settings {
     uint32_t wait_ms;    /* lists.wait_ms */
     uint32_t settle_ms;  /* lists.settle_ms */
     uint32_t patience_s; /* upstream.patience_s */
+    struct budget_limits budgets;
 };
 
 struct inbound *inbound_new(const struct inbound_parts *parts,

@@ -5,7 +5,22 @@
 
 static enum step_result step_read(struct exchange *ex)
 {
-    return ex->body_is_whole ? STEP_NEXT : STEP_WAIT;
+    return ex->body_is_whole && !budget_is_waiting(&ex->budget) ? STEP_NEXT : STEP_WAIT;
+}
+
+/* Nobody spends an origin's budget but itself: so only now, and only if it was verified here. */
+static enum step_result step_charge(struct exchange *ex)
+{
+    bool is_verified = ex->unjudged == UNJUDGED_NONE && !ex->server->authenticates_upstream;
+
+    if (budget_is_waiting(&ex->budget)) {
+        return STEP_WAIT;
+    }
+    if (is_verified && ex->budget.accounts[BUDGET_ORIGIN] == NULL &&
+        !budget_move_to_origin(&ex->budget, ex->origin)) {
+        return STEP_WAIT;
+    }
+    return STEP_NEXT;
 }
 
 /* A count by value, of the transaction's EDUs. Where the operator says so, one that names a sender
@@ -36,7 +51,7 @@ static enum step_result step_decode(struct exchange *ex)
         why = exchange_parse(ex, &ex->unjudged);
     }
     if (why == REJECT_NONE && ex->unjudged == UNJUDGED_NONE) {
-        why = transaction_decode(&ex->transaction, &ex->arena, ex->root, ex->origin);
+        why = transaction_decode(&ex->transaction, &ex->document, ex->root, ex->origin);
         ex->unjudged = ex->transaction.unjudged;
     }
     if (why == REJECT_NONE && ex->unjudged == UNJUDGED_NONE) {
@@ -84,7 +99,7 @@ static enum step_result step_batch(struct exchange *ex)
     if (ex->unjudged != UNJUDGED_NONE) {
         return STEP_NEXT;
     }
-    if (batches_build(&ex->batches, &ex->arena, &ex->transaction, ex->server->name)) {
+    if (batches_build(&ex->batches, &ex->document, &ex->transaction, ex->server->name)) {
         count_batches(ex);
     } else {
         ex->batches = (struct batches){0};
@@ -93,10 +108,29 @@ static enum step_result step_batch(struct exchange *ex)
     return STEP_NEXT;
 }
 
+/* What may wait of it for a peer that reads slowly. It comes whatever the budgets say: connections
+ * upstream bound it. */
+static void charge_answer(struct exchange *ex)
+{
+    const struct http_head *answer = &ex->relay.answer;
+    uint64_t max = ex->relay.holds ? REPLY_BODY_SIZE_MAX : RELAY_WAITING_MAX;
+    bool is_shorter = answer->has_content_length && answer->content_length < max;
+
+    if (!span_equal(ex->head->method, SPAN_LIT("HEAD"))) {
+        (void)budget_charge_now(&ex->budget, is_shorter ? answer->content_length : max);
+    }
+}
+
+static void on_stream_status(void *arg)
+{
+    charge_answer(arg);
+}
+
 static void on_status(void *arg)
 {
     struct exchange *ex = arg;
 
+    charge_answer(ex);
     if (ex->relay.answer.status == 200) {
         metrics_add(ex->inbound->parts.metrics, COUNTER_transactions_accepted_total, 1);
     }
@@ -137,7 +171,7 @@ static bool is_resendable(const struct exchange *ex)
 static enum step_result start_relay(struct exchange *ex, const struct span *body, bool holds)
 {
     static const struct relay_ops transaction_ops = {on_status, on_held, on_over};
-    static const struct relay_ops stream_ops = {NULL, on_held, on_over};
+    static const struct relay_ops stream_ops = {on_stream_status, on_held, on_over};
     const struct inbound_parts *parts = &ex->inbound->parts;
     struct http_head request;
 
@@ -167,6 +201,9 @@ static enum step_result step_relay(struct exchange *ex)
 {
     if (ex->relay_state == RELAY_NOT_STARTED) {
         struct span body = writer_span(&ex->body);
+        if (ex->judging == NULL) {
+            exchange_forget_document(ex);
+        }
         return start_relay(ex, &body, judging_wants_answer(ex));
     }
     return ex->relay_state == RELAY_HELD ? STEP_NEXT : STEP_WAIT;
@@ -200,16 +237,40 @@ static enum step_result step_reply(struct exchange *ex)
     return STEP_DONE;
 }
 
+/* What came of the body while its bytes were waited for. */
+static void relay_kept(struct exchange *ex)
+{
+    if (ex->body.size > 0) {
+        relay_body(&ex->relay, writer_span(&ex->body));
+    }
+    writer_fini(&ex->body);
+    if (ex->body_is_whole) {
+        relay_body_end(&ex->relay);
+    }
+}
+
 static enum step_result step_stream(struct exchange *ex)
 {
-    return ex->relay_state == RELAY_NOT_STARTED ? start_relay(ex, NULL, false) : STEP_WAIT;
+    if (ex->relay_state != RELAY_NOT_STARTED || budget_is_waiting(&ex->budget)) {
+        return STEP_WAIT;
+    }
+    enum step_result result = start_relay(ex, NULL, false);
+    if (result == STEP_WAIT) {
+        relay_kept(ex);
+    }
+    return result;
 }
 
 const struct step transaction_steps[] = {
-    {"read", step_read},     {"authenticate", step_authenticate},
-    {"decode", step_decode}, {"batch", step_batch},
-    {"judge", step_judge},   {"relay", step_relay},
-    {"reply", step_reply},   {NULL, NULL},
+    {"read", step_read},
+    {"authenticate", step_authenticate},
+    {"charge", step_charge},
+    {"decode", step_decode},
+    {"batch", step_batch},
+    {"judge", step_judge},
+    {"relay", step_relay},
+    {"reply", step_reply},
+    {NULL, NULL},
 };
 
 const struct step stream_steps[] = {{"stream", step_stream}, {NULL, NULL}};

@@ -135,6 +135,8 @@ static int setup(void **state)
     f->server = (struct hosted_server){.name = SERVER};
     f->inbound.parts = (struct inbound_parts){
         .loop = f->loop, .metrics = &f->metrics, .lists = f->lists}; /* no reader: none is asked */
+    const struct budget_limits limits = budget_limits_for(BUDGET_PROCESS_MIN, 1, 1);
+    f->inbound.budgets = budgets_new(f->loop, &f->metrics, &limits);
     write_transaction(f);
     *state = f;
     return 0;
@@ -144,6 +146,7 @@ static int teardown(void **state)
 {
     struct fixture *f = *state;
 
+    budgets_free(f->inbound.budgets);
     loop_free(f->loop);
     lists_free(f->lists);
     journal_stop(f->journal);
@@ -183,12 +186,13 @@ static void a_fresh_claim_costs_no_write_and_no_memory_of_its_own(void **state)
     size_t n_verdicts;
 
     arena_init(&ex.arena, EXCHANGE_ARENA_MAX);
+    arena_init(&ex.document, EXCHANGE_ARENA_MAX);
     size_t before = n_allocations;
     run_step(&ex, "decode");
     run_step(&ex, "batch");
     run_step(&ex, "judge");
     size_t in_all = n_allocations - before;
-    assert_int_equal(in_all, ex.arena.n_mallocs);
+    assert_int_equal(in_all, ex.arena.n_mallocs + ex.document.n_mallocs);
     assert_true(in_all > 0); /* so the wrappers see what there is */
 
     const struct judgement *verdicts = judging_verdicts(&ex, &n_verdicts);
@@ -199,6 +203,7 @@ static void a_fresh_claim_costs_no_write_and_no_memory_of_its_own(void **state)
     assert_true(judging_is_done(&ex));
     assert_int_equal(n_written(f), written);
     judging_fini(&ex);
+    exchange_forget_document(&ex);
     arena_fini(&ex.arena);
 }
 
