@@ -177,6 +177,13 @@ static enum err store_list(struct store_txn *txn, const struct store_key *key,
     return result;
 }
 
+/* Whatever is asked for, a homeserver may answer with an empty list, also for users it does not
+ * have: those are not to fill the disk. */
+static bool is_worth_storing(const struct list_update *update, bool had_one)
+{
+    return had_one || update->source == LIST_SOURCE_PUSH || update->sum.n > 0;
+}
+
 static enum err apply_pending(struct store_txn *txn, void *arg)
 {
     const struct pending *pending = arg;
@@ -189,7 +196,8 @@ static enum err apply_pending(struct store_txn *txn, void *arg)
         return result;
     }
     bool had_one = result == ERR_OK && device_list_decode(&old, record);
-    if (device_list_apply(&next, had_one ? &old : NULL, &pending->update) == LIST_KEPT) {
+    if (!is_worth_storing(&pending->update, had_one) ||
+        device_list_apply(&next, had_one ? &old : NULL, &pending->update) == LIST_KEPT) {
         return ERR_OK;
     }
     return store_list(txn, &pending->key, &next);
@@ -247,8 +255,9 @@ static bool foresee(struct pending *pending, struct lists *lists)
     enum err known =
         lists_get(&old, lists, &arena, pending->update.server, pending->update.user_id);
     bool is_known = known == ERR_OK || known == ERR_NOT_FOUND;
-    bool changes = is_known && device_list_apply(&pending->after, known == ERR_OK ? &old : NULL,
-                                                 &pending->update) == LIST_STORED;
+    bool changes = is_known && is_worth_storing(&pending->update, known == ERR_OK) &&
+                   device_list_apply(&pending->after, known == ERR_OK ? &old : NULL,
+                                     &pending->update) == LIST_STORED;
     arena_fini(&arena);
     return changes;
 }

@@ -336,6 +336,46 @@ enum err store_txn_get(struct span *out_value, struct store_txn *txn, const stru
     return get(out_value, txn->ticket, txn->store->dbi, key, txn->metrics);
 }
 
+/* False if there is none. */
+static bool find_next(MDB_cursor *cursor, struct store_key *key)
+{
+    MDB_val at = key_value(key);
+    MDB_val value;
+
+    if (mdb_cursor_get(cursor, &at, &value, MDB_SET_RANGE) != 0) {
+        return false;
+    }
+    bool is_itself =
+        at.mv_size == sizeof key->bytes && memcmp(at.mv_data, key->bytes, sizeof key->bytes) == 0;
+    if (is_itself && mdb_cursor_get(cursor, &at, &value, MDB_NEXT) != 0) {
+        return false;
+    }
+    if (at.mv_size != sizeof key->bytes ||
+        memcmp(at.mv_data, key->bytes, 1) != 0) { /* of another kind */
+        return false;
+    }
+    memcpy(key->bytes, at.mv_data, sizeof key->bytes);
+    return true;
+}
+
+enum err store_txn_next(struct span *out_value, struct store_txn *txn, struct store_key *key)
+{
+    MDB_cursor *cursor;
+
+    check_caller(txn);
+    if (txn->error != ERR_OK) {
+        return txn->error;
+    }
+    int rc = mdb_cursor_open(txn->ticket, txn->store->dbi, &cursor);
+    if (rc != 0) {
+        txn->error = error_of(txn->store, "mdb_cursor_open", rc);
+        return txn->error;
+    }
+    bool is_there = find_next(cursor, key);
+    mdb_cursor_close(cursor);
+    return is_there ? store_txn_get(out_value, txn, key) : ERR_NOT_FOUND;
+}
+
 /* Pages taken from the end of the map, less those that are free again: LMDB's own high-water mark
  * never sinks, so without the free ones a store once full would refuse for ever. */
 static bool is_nearly_full(struct store_txn *txn)

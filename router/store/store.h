@@ -49,6 +49,11 @@ struct store_txn;
 /* As store_get; the value lives until the next change in this transaction. */
 MUST_CHECK enum err store_txn_get(struct span *out_value, struct store_txn *txn,
                                   const struct store_key *key);
+/* The record that follows *key among those of its kind, in the order of keys, which becomes *key;
+ * one that is all zero but the kind comes before all. ERR_NOT_FOUND at the end; ERR_CORRUPT as
+ * store_txn_get, with *key moved on. */
+MUST_CHECK enum err store_txn_next(struct span *out_value, struct store_txn *txn,
+                                   struct store_key *key);
 /* A record that is not there yet is ERR_FULL above STORE_FULL_PERCENT of the map. */
 void store_txn_put(struct store_txn *txn, const struct store_key *key, struct span value);
 void store_txn_delete(struct store_txn *txn, const struct store_key *key); /* if it is there */

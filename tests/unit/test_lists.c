@@ -56,16 +56,22 @@ static void done(void *arg, enum err result)
     atomic_store((atomic_int *)arg, result == ERR_OK ? 1 : 2);
 }
 
-static void submit(struct fixture *f, const char *device, int64_t position)
+static void submit_update(struct fixture *f, const struct list_update *update)
 {
     atomic_int outcome = 0;
-    struct list_update update = update_of(&f->arena, device, position, position);
 
-    assert_int_equal(lists_submit_update(f->lists, &update, done, &outcome), ERR_OK);
+    assert_int_equal(lists_submit_update(f->lists, update, done, &outcome), ERR_OK);
     while (atomic_load(&outcome) == 0) {
         usleep(1000);
     }
     assert_int_equal(atomic_load(&outcome), 1);
+}
+
+static void submit(struct fixture *f, const char *device, int64_t position)
+{
+    struct list_update update = update_of(&f->arena, device, position, position);
+
+    submit_update(f, &update);
 }
 
 static void what_the_journal_stored_is_got_with_its_past(void **state)
@@ -163,6 +169,32 @@ static void what_is_on_its_way_is_known_before_the_disk_has_it(void **state)
     lists_free(others);
 }
 
+static void an_empty_list_is_stored_only_for_who_had_another_or_pushed_it(void **state)
+{
+    struct fixture *f = *state;
+    const struct device_list_answer empty = {.user_id = LISTS_USER, .has_stream_id = true};
+    struct list_update update;
+    struct device_list list;
+
+    CHECK(list_update_from_answer(&update, &f->arena, &empty));
+    update.server = LISTS_SERVER;
+    update.source = LIST_SOURCE_READ;
+    submit_update(f, &update);
+    assert_int_equal(lists_get(&list, f->lists, &f->arena, LISTS_SERVER, LISTS_USER),
+                     ERR_NOT_FOUND);
+    submit(f, "A", 10);
+    update.position = 20;
+    submit_update(f, &update);
+    assert_int_equal(lists_get(&list, f->lists, &f->arena, LISTS_SERVER, LISTS_USER), ERR_OK);
+    assert_int_equal(list.sum.n, 0);
+    const struct device_list_answer bobs = {.user_id = SPAN_LIT("@bob:a.example")};
+    CHECK(list_update_from_answer(&update, &f->arena, &bobs));
+    update.server = LISTS_SERVER;
+    update.source = LIST_SOURCE_PUSH;
+    submit_update(f, &update);
+    assert_int_equal(lists_get(&list, f->lists, &f->arena, LISTS_SERVER, bobs.user_id), ERR_OK);
+}
+
 static void lists_may_go_before_their_updates_are_stored(void **state)
 {
     struct fixture *f = *state;
@@ -187,6 +219,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_arena_that_is_full_is_said_to_be, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_on_its_way_is_known_before_the_disk_has_it, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(
+            an_empty_list_is_stored_only_for_who_had_another_or_pushed_it, setup, teardown),
         cmocka_unit_test_setup_teardown(lists_may_go_before_their_updates_are_stored, setup,
                                         teardown),
     };
