@@ -159,6 +159,33 @@ static void take_listen(struct load *l, const struct yaml_listen *raw)
     }
 }
 
+/* All as one text, each with a port. */
+static void take_dns_servers(struct load *l, const struct yaml_client *raw)
+{
+    AUTO(writer_fini) struct writer list;
+
+    writer_init(&list, CONFIG_FILE_MAX);
+    for (size_t i = 0; i < raw->dns_servers_count; i++) {
+        struct config_address address;
+        char at[CONFIG_PATH_MAX];
+        if (!config_resolver_parse(&address, &l->config->memory, raw->dns_servers[i])) {
+            snprintf(at, sizeof at, "federation_client.dns_servers[%zu]", i);
+            wrong(l, at, "expected an IP address, perhaps with a port: 127.0.0.1, [::1]:53");
+            return;
+        }
+        bool is_ipv6 = strchr(address.host, ':') != NULL;
+        writer_bytes(&list, i > 0 ? SPAN_LIT(",") : SPAN_LIT(""));
+        writer_bytes(&list, is_ipv6 ? SPAN_LIT("[") : SPAN_LIT(""));
+        writer_bytes(&list, span_str(address.host));
+        writer_bytes(&list, is_ipv6 ? SPAN_LIT("]:") : SPAN_LIT(":"));
+        writer_u64(&list, address.port);
+    }
+    writer_char(&list, '\0');
+    if (raw->dns_servers_count > 0 && !list.failed) {
+        l->config->federation_client.dns_servers = copy_text(l, list.data);
+    }
+}
+
 static void take_client(struct load *l, const struct yaml_client *raw)
 {
     static const struct yaml_client none;
@@ -170,6 +197,7 @@ static void take_client(struct load *l, const struct yaml_client *raw)
     }
     take_networks(l, &c->federation_client.allow_addresses, "federation_client.allow_addresses",
                   raw->allow_addresses, raw->allow_addresses_count);
+    take_dns_servers(l, raw);
 }
 
 static const char *take_server_name(struct load *l, const char *path, const char *text)

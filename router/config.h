@@ -68,6 +68,7 @@ struct config {
     struct {
         const char *ca_file; /* NULL: the system's */
         struct config_networks allow_addresses;
+        const char *dns_servers; /* "127.0.0.1:53,[::1]:53"; NULL: the system's */
     } federation_client;
     struct {
         uint32_t fetches_per_s;

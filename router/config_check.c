@@ -7,7 +7,8 @@
 #include "proto/check.h"
 
 enum {
-    HOST_MAX = 255,  /* bytes, as a DNS name */
+    HOST_MAX = 255, /* bytes, as a DNS name */
+    DNS_PORT = 53,
     MAPPED_BITS = 96 /* before the IPv4 address in ::ffff:a.b.c.d */
 };
 
@@ -82,6 +83,21 @@ bool config_address_parse(struct config_address *out, struct arena *arena, const
         return false;
     }
     *out = address;
+    return true;
+}
+
+bool config_resolver_parse(struct config_address *out, struct arena *arena, const char *text)
+{
+    if (!is_literal(text)) {
+        return config_address_parse(out, arena, text) && out->port != 0;
+    }
+    size_t size = strlen(text) + 1;
+    char *host = arena_alloc(arena, size);
+    if (host == NULL) {
+        return false;
+    }
+    memcpy(host, text, size);
+    *out = (struct config_address){.host = host, .port = DNS_PORT};
     return true;
 }
 

@@ -8,6 +8,10 @@
 MUST_CHECK bool config_address_parse(struct config_address *out, struct arena *arena,
                                      const char *text);
 
+/* The same, or an address alone, which means port 53; never port 0. */
+MUST_CHECK bool config_resolver_parse(struct config_address *out, struct arena *arena,
+                                      const char *text);
+
 /* "http://host:port". NULL if that is what it is, else what is wrong with it. */
 MUST_CHECK const char *config_upstream_parse(struct config_address *out, struct arena *arena,
                                              const char *text);

@@ -51,7 +51,8 @@ static const cyaml_schema_field_t memory_fields[] = {
 static const cyaml_schema_field_t client_fields[] = {
     CYAML_FIELD_STRING_PTR("ca_file", CYAML_FLAG_POINTER_NULL_STR | CYAML_FLAG_OPTIONAL,
                            struct yaml_client, ca_file, 0, CYAML_UNLIMITED),
-    STRINGS("allow_addresses", yaml_client, allow_addresses), CYAML_FIELD_END};
+    STRINGS("allow_addresses", yaml_client, allow_addresses),
+    STRINGS("dns_servers", yaml_client, dns_servers), CYAML_FIELD_END};
 
 static const cyaml_schema_field_t keys_fields[] = {
     NUMBER("fetches_per_s", yaml_keys, fetches_per_s), CYAML_FIELD_END};

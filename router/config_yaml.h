@@ -38,6 +38,8 @@ struct yaml_client {
     char *ca_file;
     char **allow_addresses;
     uint32_t allow_addresses_count;
+    char **dns_servers;
+    uint32_t dns_servers_count;
 };
 
 struct yaml_keys {

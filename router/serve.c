@@ -130,6 +130,7 @@ static bool needs_restart(const struct config *a, const struct config *b)
            !same_address(&a->listen.operations, &b->listen.operations) ||
            !same_text(a->listen.admin_socket, b->listen.admin_socket) ||
            !same_text(a->federation_client.ca_file, b->federation_client.ca_file) ||
+           !same_text(a->federation_client.dns_servers, b->federation_client.dns_servers) ||
            !same_certificates(a, b);
 }
 
@@ -158,8 +159,8 @@ static void reload(struct daemon *d)
     }
     if (needs_restart(d->settings->config, next->config)) {
         log_event(LOG_WARN, "reload_incomplete",
-                  F_STR("why", "data_dir, workers, listen and federation_client.ca_file are only "
-                               "read at the start: restart for those"));
+                  F_STR("why", "data_dir, workers, listen, and federation_client's ca_file and "
+                               "dns_servers are only read at the start: restart for those"));
     }
     for (size_t i = 0; i < d->n_workers; i++) {
         worker_reload(d->workers[i], next);

@@ -311,6 +311,7 @@ static enum err make_keyring(struct worker *worker)
         .ring = options->key_ring,
         .index = options->index,
         .ca_file = options->settings->config->federation_client.ca_file,
+        .dns_servers = options->settings->config->federation_client.dns_servers,
         .fetches_per_s = fetches_per_s(worker, worker->settings),
         .allow_address = allow_address,
         .upstream_of = upstream_of,

@@ -9,57 +9,33 @@
 #include "proto/key_document.h"
 #include "proto/writer.h"
 
-#include <arpa/inet.h>
-
 #include <stdlib.h>
+#include <string.h>
 
 enum {
-    DEFAULT_PORT = 8448,
     ARENA_MAX = 4 << 20, /* bytes; for what a document of 64 KiB parses into */
     URL_MAX = 1024,      /* bytes */
 };
 
 static const struct span key_path = SPAN_INIT("/_matrix/key/v2/server");
-static const struct span well_known_path = SPAN_INIT("/.well-known/matrix/server");
 
 struct key_fetch {
     const struct key_fetch_options *options;
-    struct fetch *fetch; /* the running one */
-    uint64_t end_us;     /* monotonic */
+    struct discovery_wait wait;
+    struct server_route route;
+    size_t place;             /* of the route, that is tried now */
+    struct fetch_dials dials; /* of all places, so that none is dialled twice */
+    struct fetch *fetch;      /* the running one */
+    uint64_t end_us;          /* monotonic */
     void (*done)(void *arg, const struct key_record *record);
     void *arg;
     size_t size;
     char server[IDENT_MAX];
 };
 
-/* A server name's parts. */
-struct address {
-    bool is_literal; /* an IP address */
-    bool has_port;
-};
-
 static struct span server_of(const struct key_fetch *kf)
 {
     return span_of(kf->server, kf->size);
-}
-
-static struct address address_of_name(struct span name)
-{
-    char host[INET_ADDRSTRLEN];
-    struct in_addr ipv4;
-
-    if (name.data[0] == '[') {
-        return (struct address){.is_literal = true, .has_port = name.data[name.size - 1] != ']'};
-    }
-    const char *colon = memchr(name.data, ':', name.size);
-    size_t host_size = colon == NULL ? name.size : (size_t)(colon - name.data);
-    struct address address = {.has_port = colon != NULL};
-    if (host_size < sizeof host) {
-        memcpy(host, name.data, host_size);
-        host[host_size] = '\0';
-        address.is_literal = inet_pton(AF_INET, host, &ipv4) == 1;
-    }
-    return address;
 }
 
 static void finish(struct key_fetch *kf, const struct key_record *record)
@@ -97,74 +73,59 @@ static void read_document(struct key_fetch *kf, struct arena *arena, struct span
     }
 }
 
-static void on_document(void *arg, enum err result, int status, struct span body)
+static enum err ask_place(struct key_fetch *kf);
+
+/* The next place is tried only if nobody was there: whoever has answered is not asked again. */
+static void on_document(void *arg, const struct fetch_answer *answer)
 {
     struct key_fetch *kf = arg;
     struct arena arena;
 
     kf->fetch = NULL;
-    if (result != ERR_OK) {
-        fail(kf, err_label(result), status);
-    } else if (status != 200) {
-        fail(kf, "status", status);
-    } else {
+    if (answer->result == ERR_OK && answer->status == 200) {
         arena_init(&arena, ARENA_MAX);
-        read_document(kf, &arena, body);
+        read_document(kf, &arena, answer->body);
         arena_fini(&arena);
+        return;
     }
+    if (!answer->was_connected && ++kf->place < kf->route.n && ask_place(kf) == ERR_OK) {
+        return;
+    }
+    fail(kf, answer->result == ERR_OK ? "status" : err_label(answer->result), answer->status);
 }
 
-/* libcurl takes a timeout of 0 for none. */
-static enum err ask(struct key_fetch *kf, struct writer *url, struct fetch_request *request,
-                    void (*done)(void *arg, enum err result, int status, struct span body))
+static enum err ask(struct key_fetch *kf, struct writer *url, struct span host,
+                    struct fetch_request *request)
 {
+    const struct http_header header = {SPAN_LIT("Host"), host};
     uint32_t left = ms_left(kf);
 
-    writer_char(url, '\0');
     if (url->failed) {
         return err_raise(ERR_CONFIG, "the address of a server's keys is too long");
     }
     request->url = url->data;
-    request->timeout_ms = request->timeout_ms < left ? request->timeout_ms : left;
-    return request->timeout_ms == 0
-               ? ERR_TIMEOUT
-               : fetch_start(&kf->fetch, kf->options->fetcher, request, done, kf);
+    request->headers = &header;
+    request->n_headers = 1;
+    request->timeout_ms = left;
+    request->max_bytes = KEY_DOCUMENT_SIZE_MAX;
+    return left == 0 ? ERR_TIMEOUT
+                     : fetch_start(&kf->fetch, kf->options->fetcher, request, on_document, kf);
 }
 
-/* Over TLS, at the port of the name or the default. The certificate is checked for this name. */
-static enum err ask_named(struct key_fetch *kf, struct span name)
+static enum err ask_place(struct key_fetch *kf)
 {
-    const struct key_fetch_options *options = kf->options;
-    const struct http_header host = {SPAN_LIT("Host"), name};
-    struct fetch_request request = {.headers = &host,
-                                    .n_headers = 1,
-                                    .timeout_ms = options->timeout_ms,
-                                    .max_bytes = KEY_DOCUMENT_SIZE_MAX,
-                                    .connect_to = options->connect_to,
-                                    .ca_file = options->ca_file,
-                                    .allow_address = options->allow_address,
-                                    .allow_arg = options->arg};
+    struct fetch_request request = {.dials = &kf->dials};
     AUTO(writer_fini) struct writer url;
 
     writer_init(&url, URL_MAX);
-    writer_bytes(&url, SPAN_LIT("https://"));
-    writer_bytes(&url, name);
-    if (!address_of_name(name).has_port) {
-        writer_char(&url, ':');
-        writer_u64(&url, DEFAULT_PORT);
-    }
-    writer_bytes(&url, key_path);
-    return ask(kf, &url, &request, on_document);
+    server_route_write_url(&url, &kf->route, key_path);
+    discovery_fill_request(&request, kf->options->discovery, &kf->route, kf->place);
+    return ask(kf, &url, span_str(kf->route.host_header), &request);
 }
 
 static enum err ask_upstream(struct key_fetch *kf, const char *host, uint16_t port)
 {
-    const struct http_header header = {SPAN_LIT("Host"), server_of(kf)};
-    struct fetch_request request = {.headers = &header,
-                                    .n_headers = 1,
-                                    .timeout_ms = kf->options->timeout_ms,
-                                    .max_bytes = KEY_DOCUMENT_SIZE_MAX,
-                                    .allow_private = true};
+    struct fetch_request request = {.is_internal = true};
     bool is_ipv6 = host[0] != '[' && strchr(host, ':') != NULL;
     AUTO(writer_fini) struct writer url;
 
@@ -175,64 +136,27 @@ static enum err ask_upstream(struct key_fetch *kf, const char *host, uint16_t po
     writer_bytes(&url, is_ipv6 ? SPAN_LIT("]:") : SPAN_LIT(":"));
     writer_u64(&url, port);
     writer_bytes(&url, key_path);
-    return ask(kf, &url, &request, on_document);
+    writer_char(&url, '\0');
+    return ask(kf, &url, server_of(kf), &request);
 }
 
-/* The name that a .well-known document delegates to; NULL data if it is none. */
-static struct span delegated_name(struct arena *arena, struct span body)
-{
-    const struct json_value *root = NULL;
-
-    if (json_parse(&root, arena, body) != JSON_OK) {
-        return (struct span){0};
-    }
-    struct span name = json_get_string(root, SPAN_LIT("m.server"));
-    return server_name_is_valid(name) ? name : (struct span){0};
-}
-
-/* Without a usable answer the name stands for itself. */
-static void on_well_known(void *arg, enum err result, int status, struct span body)
+static void on_route(void *arg, const struct server_route *route)
 {
     struct key_fetch *kf = arg;
-    struct span name = server_of(kf);
-    struct arena arena;
 
-    kf->fetch = NULL;
-    arena_init(&arena, ARENA_MAX);
-    if (result == ERR_OK && status == 200) {
-        struct span delegated = delegated_name(&arena, body);
-        name = delegated.data != NULL ? delegated : name;
+    if (route == NULL) {
+        fail(kf, "no_service", 0);
+        return;
     }
-    result = ask_named(kf, name);
-    arena_fini(&arena);
+    kf->route = *route;
+    enum err result = ask_place(kf);
     if (result != ERR_OK) {
         fail(kf, err_label(result), 0);
     }
 }
 
-static enum err ask_well_known(struct key_fetch *kf)
-{
-    const struct key_fetch_options *options = kf->options;
-    struct fetch_request request = {.timeout_ms = WELL_KNOWN_MS,
-                                    .max_bytes = WELL_KNOWN_SIZE_MAX,
-                                    .connect_to = options->connect_to,
-                                    .ca_file = options->ca_file,
-                                    .max_redirects = WELL_KNOWN_REDIRECTS_MAX,
-                                    .allow_address = options->allow_address,
-                                    .allow_arg = options->arg};
-    AUTO(writer_fini) struct writer url;
-
-    writer_init(&url, URL_MAX);
-    writer_bytes(&url, SPAN_LIT("https://"));
-    writer_bytes(&url, server_of(kf));
-    writer_bytes(&url, well_known_path);
-    return ask(kf, &url, &request, on_well_known);
-}
-
-/* Source: server-server API, "Resolving server names"; without the steps that look up SRV. */
 static enum err begin(struct key_fetch *kf)
 {
-    struct address address = address_of_name(server_of(kf));
     const char *host = NULL;
     uint16_t port = 0;
 
@@ -240,8 +164,8 @@ static enum err begin(struct key_fetch *kf)
         kf->options->upstream_of(kf->options->arg, server_of(kf), &host, &port)) {
         return ask_upstream(kf, host, port);
     }
-    return address.is_literal || address.has_port ? ask_named(kf, server_of(kf))
-                                                  : ask_well_known(kf);
+    discovery_find(kf->options->discovery, &kf->wait, server_of(kf), on_route, kf);
+    return ERR_OK;
 }
 
 enum err key_fetch_start(struct key_fetch **out, const struct key_fetch_options *options,
@@ -268,6 +192,7 @@ enum err key_fetch_start(struct key_fetch **out, const struct key_fetch_options 
 
 void key_fetch_cancel(struct key_fetch *fetch)
 {
+    discovery_cancel(&fetch->wait);
     fetch_cancel(fetch->fetch);
     free(fetch);
 }

@@ -3,6 +3,7 @@
 
 #include "base/err.h"
 #include "inbound/key_record.h"
+#include "net/discovery.h"
 #include "net/fetch.h"
 #include "proto/own.h"
 #include "proto/span.h"
@@ -11,20 +12,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum {
-    WELL_KNOWN_MS = 4000,            /* of the time for everything; the document gets the rest */
-    WELL_KNOWN_SIZE_MAX = 50 * 1024, /* bytes. Source: design.md, section 5 */
-    WELL_KNOWN_REDIRECTS_MAX = 5,
-};
-
 /* The same for every fetch; borrowed while one runs. */
 struct key_fetch_options {
+    struct discovery *discovery;
     struct fetcher *fetcher;
-    uint32_t timeout_ms;    /* for everything */
-    int64_t max_valid_ms;   /* that a key may be used */
-    const char *ca_file;    /* as in struct fetch_request, for what is asked over TLS */
-    const char *connect_to; /* likewise */
-    bool (*allow_address)(void *arg, const struct in6_addr *address);
+    uint32_t timeout_ms;  /* for everything */
+    int64_t max_valid_ms; /* that a key may be used */
     /* True for a server that is asked in cleartext at *host and *port. */
     bool (*upstream_of)(void *arg, struct span server, const char **host, uint16_t *port);
     void *arg;

@@ -16,7 +16,9 @@ struct keyring {
     struct keyring_options options;
     struct ask_port *port;
     struct store_reader *reader;
+    struct dns *dns;
     struct fetcher *fetcher;
+    struct discovery *discovery;
     struct key_fetch_options fetch_options;
     struct table memory; /* of struct kept, by server */
     size_t memory_bytes;
@@ -312,17 +314,36 @@ void keyring_set_budget(struct keyring *keyring, uint32_t fetches_per_s)
     bucket_init(&keyring->budget, fetches_per_s, fetches_per_s);
 }
 
+static enum err make_client(struct keyring *keyring)
+{
+    const struct keyring_options *options = &keyring->options;
+    enum err result = dns_new(&keyring->dns, options->loop, options->dns_servers);
+
+    if (result == ERR_OK) {
+        result = fetcher_new(&keyring->fetcher, options->loop, keyring->dns);
+    }
+    if (result == ERR_OK) {
+        keyring->discovery =
+            discovery_new(&(struct discovery_options){.loop = options->loop,
+                                                      .dns = keyring->dns,
+                                                      .fetcher = keyring->fetcher,
+                                                      .ca_file = options->ca_file,
+                                                      .connect_to = options->connect_to,
+                                                      .allow_address = options->allow_address,
+                                                      .arg = options->arg});
+    }
+    return result;
+}
+
 static void init_fetch_options(struct keyring *keyring)
 {
     const struct keyring_options *options = &keyring->options;
 
     keyring->fetch_options = (struct key_fetch_options){
+        .discovery = keyring->discovery,
         .fetcher = keyring->fetcher,
         .timeout_ms = KEYRING_FETCH_MS,
         .max_valid_ms = (int64_t)KEYRING_VALID_S * 1000,
-        .ca_file = options->ca_file,
-        .connect_to = options->connect_to,
-        .allow_address = options->allow_address,
         .upstream_of = options->upstream_of,
         .arg = options->arg,
     };
@@ -340,7 +361,7 @@ enum err keyring_new(struct keyring **out, const struct keyring_options *options
     keyring_set_budget(keyring, options->fetches_per_s);
     enum err result = store_reader_new(&keyring->reader, options->store, options->metrics);
     if (result == ERR_OK) {
-        result = fetcher_new(&keyring->fetcher, options->loop);
+        result = make_client(keyring);
     }
     if (result == ERR_OK) {
         result = ask_port_new(&keyring->port, options->ring, options->index, options->loop,
@@ -387,7 +408,9 @@ void keyring_free(struct keyring *keyring)
     ask_port_free(keyring->port);
     cancel_fetches(keyring);
     key_attempts_fini(&keyring->attempts);
+    discovery_free(keyring->discovery);
     fetcher_free(keyring->fetcher);
+    dns_free(keyring->dns);
     store_reader_free(keyring->reader);
     forget_all(keyring);
     table_fini(&keyring->memory);

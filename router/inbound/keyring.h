@@ -41,6 +41,7 @@ struct keyring_options {
     const char *ca_file;     /* PEM; NULL: the system's */
     const char *connect_to;  /* "host:port" to dial for every server but those hosted here, for
                                 tests; NULL: as the name says */
+    const char *dns_servers; /* "127.0.0.1:53,[::1]:53"; NULL: the system's */
     uint32_t fetches_per_s;  /* this worker's share */
     /* Asked for an address that is not public, as dialled. */
     bool (*allow_address)(void *arg, const struct in6_addr *address);

@@ -1,5 +1,6 @@
 #include "net/address.h"
 
+#include <arpa/inet.h>
 #include <sys/socket.h>
 
 #include <stddef.h>
@@ -7,7 +8,7 @@
 #include <string.h>
 
 struct range {
-    uint8_t prefix[4]; /* the first bytes */
+    uint8_t prefix[6]; /* the first bytes */
     unsigned bits;
 };
 
@@ -20,7 +21,12 @@ static const struct range closed_ipv4[] = {
 
 static const struct range closed_ipv6[] = {
     {{0, 0, 0, 0}, 32}, /* ::, ::1 and what else is there; the mapped ones were told apart before */
+    {{0, 0x64, 0xff, 0x9b, 0, 1}, 48}, /* NAT64 of a network's own */
+    {{0x01, 0}, 64},                   /* discarded */
+    {{0x20, 0x01}, 23},                /* Teredo, benchmarks and other special uses */
     {{0x20, 0x01, 0x0d, 0xb8}, 32},
+    {{0x3f, 0xff}, 20}, /* documentation */
+    {{0x5f, 0}, 16},    /* segment routing */
     {{0xfc, 0, 0, 0}, 7},
     {{0xfe, 0x80, 0, 0}, 10},
     {{0xfe, 0xc0, 0, 0}, 10},
@@ -32,7 +38,8 @@ static bool is_in(const uint8_t *address, const struct range *range)
     for (unsigned bit = 0; bit < range->bits; bit += 8) {
         unsigned left = range->bits - bit;
         uint8_t mask = (uint8_t)(left >= 8 ? 0xffU : 0xff00U >> left);
-        if ((address[bit / 8] & mask) != range->prefix[bit / 8]) {
+        if ((address[bit / 8] & mask) !=
+            (bit / 8 < sizeof range->prefix ? range->prefix[bit / 8] : 0)) {
             return false;
         }
     }
@@ -60,6 +67,17 @@ struct in6_addr address_of(const struct sockaddr *address)
         memcpy(&out.s6_addr[12], (const char *)address + offsetof(struct sockaddr_in, sin_addr), 4);
     }
     return out;
+}
+
+bool address_parse(struct in6_addr *out, const char *text)
+{
+    struct sockaddr_in ipv4 = {.sin_family = AF_INET};
+
+    if (inet_pton(AF_INET, text, &ipv4.sin_addr) == 1) {
+        *out = address_of((const struct sockaddr *)&ipv4);
+        return true;
+    }
+    return inet_pton(AF_INET6, text, out) == 1;
 }
 
 bool address_is_public(const struct in6_addr *address)

@@ -1,6 +1,8 @@
 /* Which addresses may be dialled because a name out there says so. */
 #pragma once
 
+#include "proto/own.h"
+
 #include <netinet/in.h>
 
 #include <stdbool.h>
@@ -10,7 +12,11 @@ struct sockaddr;
 /* IPv4 becomes ::ffff:a.b.c.d; :: for any other family. */
 struct in6_addr address_of(const struct sockaddr *address);
 
+/* True if the text is an IPv4 or IPv6 address, without brackets. Of the many ways to write the
+ * former only a.b.c.d counts. */
+MUST_CHECK bool address_parse(struct in6_addr *out, const char *text);
+
 /* False for loopback, private, link-local, shared, documentation, multicast and other special
- * ranges, also inside IPv4-mapped, NAT64 (64:ff9b::/96) and 6to4 addresses. Source: the default of
- * Synapse's ip_range_blacklist. */
+ * ranges, also inside IPv4-mapped, NAT64 (64:ff9b::/96) and 6to4 addresses, and for all of Teredo.
+ * Source: the default of Synapse's ip_range_blacklist; IANA's registries of special addresses. */
 bool address_is_public(const struct in6_addr *address);

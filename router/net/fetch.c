@@ -1,9 +1,12 @@
 #include "net/fetch.h"
 
+#include "base/clock.h"
 #include "net/address.h"
 #include "proto/check.h"
+#include "proto/ident.h"
 #include "proto/writer.h"
 
+#include <arpa/inet.h>
 #include <curl/curl.h>
 #include <event2/event.h>
 
@@ -11,38 +14,80 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { CONNECT_MS_MAX = 5000 };
+enum {
+    CONNECT_MS_MAX = 5000,
+    URL_HOST_MAX = 256,    /* bytes */
+    HEADER_KEPT_MAX = 256, /* bytes of a header that the caller gets */
+    ADDRESS_CACHE_S = 1,   /* of libcurl; each dial has its own name there */
+    DIAL_NAME_SIZE = 32,
+};
 
 struct fetcher {
     struct loop *loop;
+    struct dns *dns;
     CURLM *multi;
     struct timer timer; /* as libcurl asks */
     size_t n_fetches;
+    uint64_t n_dials; /* so far */
 };
 
+/* A request and, if it is redirected, those that follow: one `easy` after the other. */
 struct fetch {
     struct fetcher *fetcher;
-    CURL *easy;
-    struct curl_slist *headers, *connect_to;
+    CURL *easy;              /* NULL while addresses are looked up */
+    struct dns_query *query; /* NULL while none are */
+    struct loop_task task;   /* the end, when nothing else is under way */
+    uint64_t end_us;         /* monotonic */
+    char *url, *ca_file, *dial_host;
+    uint16_t dial_port;
+    uint32_t redirects_left;
+    struct curl_slist *headers, *connect_to, *resolve;
+    struct fetch_dials *dials, own_dials;
     struct writer body;
-    bool allow_private;
+    size_t head_size; /* bytes, so far */
+    bool was_connected, is_internal, has_fixed_place;
     bool (*allow_address)(void *arg, const struct in6_addr *address);
     void *allow_arg;
-    void (*done)(void *arg, enum err result, int status, struct span body);
+    void (*done)(void *arg, const struct fetch_answer *answer);
     void *arg;
 };
 
-static void fetch_free(struct fetch *fetch)
+static void drop_easy(struct fetch *fetch)
 {
     if (fetch->easy != NULL) {
         curl_multi_remove_handle(fetch->fetcher->multi, fetch->easy);
-        curl_easy_cleanup(fetch->easy);
+        curl_easy_cleanup(TAKE(fetch->easy));
     }
+    curl_slist_free_all(TAKE(fetch->resolve));
+}
+
+static void fetch_free(struct fetch *fetch)
+{
+    drop_easy(fetch);
+    dns_cancel(fetch->query);
+    loop_task_cancel(&fetch->task);
     curl_slist_free_all(fetch->headers);
     curl_slist_free_all(fetch->connect_to);
     writer_fini(&fetch->body);
+    free(fetch->url);
+    free(fetch->ca_file);
+    free(fetch->dial_host);
     fetch->fetcher->n_fetches--;
     free(fetch);
+}
+
+static uint32_t ms_left(const struct fetch *fetch)
+{
+    uint64_t now_us = clock_monotonic_us();
+
+    return now_us < fetch->end_us ? (uint32_t)((fetch->end_us - now_us) / 1000) : 0;
+}
+
+static void finish(struct fetch *fetch, struct fetch_answer answer)
+{
+    answer.was_connected = fetch->was_connected;
+    fetch->done(fetch->arg, &answer);
+    fetch_free(fetch);
 }
 
 static enum err result_of(CURLcode code, const struct fetch *fetch)
@@ -55,7 +100,7 @@ static enum err result_of(CURLcode code, const struct fetch *fetch)
     case CURLE_FILESIZE_EXCEEDED:
         return ERR_FULL;
     case CURLE_WRITE_ERROR:
-        return fetch->body.failed ? ERR_FULL : ERR_CLOSED;
+        return fetch->body.failed || fetch->head_size > FETCH_HEAD_MAX ? ERR_FULL : ERR_CLOSED;
     case CURLE_SSL_CONNECT_ERROR:
     case CURLE_PEER_FAILED_VERIFICATION:
     case CURLE_SSL_CERTPROBLEM:
@@ -68,18 +113,64 @@ static enum err result_of(CURLcode code, const struct fetch *fetch)
     }
 }
 
+static struct span copy_header(char out[HEADER_KEPT_MAX], CURL *easy, const char *name)
+{
+    struct curl_header *header;
+
+    if (curl_easy_header(easy, name, 0, CURLH_HEADER, -1, &header) != CURLHE_OK ||
+        strlen(header->value) >= HEADER_KEPT_MAX) {
+        return (struct span){0};
+    }
+    memcpy(out, header->value, strlen(header->value) + 1);
+    return span_str(out);
+}
+
+static void begin(struct fetch *fetch);
+
+/* False if it is no redirect, or one redirect too many. */
+static bool follow(struct fetch *fetch, long status)
+{
+    char *location = NULL;
+
+    if (fetch->redirects_left == 0 || status < 300 || status > 399) {
+        return false;
+    }
+    curl_easy_getinfo(fetch->easy, CURLINFO_REDIRECT_URL, &location);
+    if (location == NULL) {
+        return false;
+    }
+    fetch->redirects_left--;
+    free(fetch->url);
+    fetch->url = strdup(location);
+    CHECK(fetch->url != NULL);
+    free(TAKE(fetch->dial_host));
+    fetch->own_dials.n = 0;
+    writer_reset(&fetch->body);
+    drop_easy(fetch);
+    begin(fetch);
+    return true;
+}
+
 /* The handler may start and cancel fetches, so the fetch is out of libcurl's hands by then. */
 static void complete(struct fetch *fetch, CURLcode code)
 {
-    enum err result = result_of(code, fetch);
+    char cache_control[HEADER_KEPT_MAX], expires[HEADER_KEPT_MAX];
+    struct fetch_answer answer = {.result = result_of(code, fetch)};
+    curl_off_t connect_us = 0;
     long status = 0;
 
     curl_easy_getinfo(fetch->easy, CURLINFO_RESPONSE_CODE, &status);
-    curl_multi_remove_handle(fetch->fetcher->multi, fetch->easy);
-    curl_easy_cleanup(TAKE(fetch->easy));
-    fetch->done(fetch->arg, result, (int)status,
-                result == ERR_OK ? writer_span(&fetch->body) : span_of(NULL, 0));
-    fetch_free(fetch);
+    curl_easy_getinfo(fetch->easy, CURLINFO_CONNECT_TIME_T, &connect_us);
+    fetch->was_connected = fetch->was_connected || connect_us > 0;
+    if (answer.result == ERR_OK && follow(fetch, status)) {
+        return;
+    }
+    answer.status = (int)status;
+    answer.cache_control = copy_header(cache_control, fetch->easy, "Cache-Control");
+    answer.expires = copy_header(expires, fetch->easy, "Expires");
+    answer.body = answer.result == ERR_OK ? writer_span(&fetch->body) : span_of(NULL, 0);
+    drop_easy(fetch);
+    finish(fetch, answer);
 }
 
 static void complete_all(struct fetcher *fetcher)
@@ -152,12 +243,13 @@ static int on_timeout_asked(CURLM *multi, long ms, void *arg)
     return 0;
 }
 
-enum err fetcher_new(struct fetcher **out, struct loop *loop)
+enum err fetcher_new(struct fetcher **out, struct loop *loop, struct dns *dns)
 {
     struct fetcher *fetcher = calloc(1, sizeof *fetcher);
 
     CHECK(fetcher != NULL);
     fetcher->loop = loop;
+    fetcher->dns = dns;
     fetcher->multi = curl_multi_init();
     if (fetcher->multi == NULL) {
         free(fetcher);
@@ -191,6 +283,36 @@ static size_t on_write(char *bytes, size_t size, size_t n, void *arg)
     return fetch->body.failed ? 0 : size * n;
 }
 
+/* What is dropped here is memory that a peer would choose. */
+static size_t on_header(char *bytes, size_t size, size_t n, void *arg)
+{
+    struct fetch *fetch = arg;
+
+    (void)bytes;
+    fetch->head_size += size * n;
+    return fetch->head_size > FETCH_HEAD_MAX ? 0 : size * n;
+}
+
+static bool may_dial(const struct fetch *fetch, const struct in6_addr *address)
+{
+    return fetch->is_internal || address_is_public(address) ||
+           (fetch->allow_address != NULL && fetch->allow_address(fetch->allow_arg, address));
+}
+
+static bool note_dial(struct fetch_dials *dials, const struct in6_addr *address)
+{
+    for (size_t i = 0; i < dials->n; i++) {
+        if (memcmp(&dials->list[i], address, sizeof *address) == 0) {
+            return false;
+        }
+    }
+    if (dials->n == FETCH_DIALS_MAX) {
+        return false;
+    }
+    dials->list[dials->n++] = *address;
+    return true;
+}
+
 /* A name may resolve to anything, so the address is judged when it is dialled. */
 static curl_socket_t on_open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 {
@@ -198,8 +320,7 @@ static curl_socket_t on_open_socket(void *arg, curlsocktype purpose, struct curl
     struct in6_addr in6 = address_of(&address->addr);
 
     (void)purpose;
-    if (!fetch->allow_private && !address_is_public(&in6) &&
-        (fetch->allow_address == NULL || !fetch->allow_address(fetch->allow_arg, &in6))) {
+    if (!may_dial(fetch, &in6) || (!fetch->is_internal && !note_dial(fetch->dials, &in6))) {
         return CURL_SOCKET_BAD;
     }
     return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
@@ -229,43 +350,209 @@ static bool add_header(struct fetch *fetch, const struct http_header *header)
     return longer != NULL;
 }
 
-static void set_options(struct fetch *fetch, const struct fetch_request *request)
+static void set_limits(struct fetch *fetch, uint32_t timeout_ms)
 {
     CURL *easy = fetch->easy;
-    long connect_ms =
-        request->timeout_ms < CONNECT_MS_MAX ? (long)request->timeout_ms : (long)CONNECT_MS_MAX;
+    long connect_ms = timeout_ms < CONNECT_MS_MAX ? (long)timeout_ms : (long)CONNECT_MS_MAX;
+
+    curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)timeout_ms);
+    curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, connect_ms);
+    curl_easy_setopt(easy, CURLOPT_MAXFILESIZE, (long)fetch->body.max);
+    curl_easy_setopt(easy, CURLOPT_DNS_CACHE_TIMEOUT, (long)ADDRESS_CACHE_S);
+    curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_write);
+    curl_easy_setopt(easy, CURLOPT_WRITEDATA, fetch);
+    curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
+    curl_easy_setopt(easy, CURLOPT_HEADERDATA, fetch);
+}
+
+static void set_options(struct fetch *fetch)
+{
+    CURL *easy = fetch->easy;
 
     curl_easy_setopt(easy, CURLOPT_PRIVATE, fetch);
-    curl_easy_setopt(easy, CURLOPT_URL, request->url);
-    curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "https,http");
-    curl_easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS_STR, "https");
-    curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, request->max_redirects > 0 ? 1L : 0L);
-    curl_easy_setopt(easy, CURLOPT_MAXREDIRS, (long)request->max_redirects);
-    curl_easy_setopt(easy, CURLOPT_PROXY, ""); /* nor what the environment says */
+    curl_easy_setopt(easy, CURLOPT_URL, fetch->url);
+    curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, fetch->is_internal ? "https,http" : "https");
+    curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L); /* each hop is looked up here */
+    curl_easy_setopt(easy, CURLOPT_PROXY, "");          /* nor what the environment says */
+    curl_easy_setopt(easy, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)request->timeout_ms);
-    curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, connect_ms);
-    curl_easy_setopt(easy, CURLOPT_MAXFILESIZE, (long)request->max_bytes);
     curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
     /* A connection kept from another fetch might lead where this one may not go. */
     curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
     curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 1L);
-    curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_write);
-    curl_easy_setopt(easy, CURLOPT_WRITEDATA, fetch);
     curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, on_open_socket);
     curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, fetch);
     curl_easy_setopt(easy, CURLOPT_HTTPHEADER, fetch->headers);
-    if (request->ca_file != NULL) {
-        curl_easy_setopt(easy, CURLOPT_CAINFO, request->ca_file);
+    if (fetch->ca_file != NULL) {
+        curl_easy_setopt(easy, CURLOPT_CAINFO, fetch->ca_file);
         curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
-    }
-    if (fetch->connect_to != NULL) {
-        curl_easy_setopt(easy, CURLOPT_CONNECT_TO, fetch->connect_to);
     }
 }
 
-static bool prepare(struct fetch *fetch, const struct fetch_request *request)
+static void run_task(struct loop_task *task)
+{
+    struct fetch *fetch = LIST_ENTRY(task, struct fetch, task);
+
+    finish(fetch, (struct fetch_answer){.result = ms_left(fetch) > 0 ? ERR_CLOSED : ERR_TIMEOUT});
+}
+
+static void fail_later(struct fetch *fetch)
+{
+    loop_defer(fetch->fetcher->loop, &fetch->task);
+}
+
+static void write_addresses(struct writer *out, const struct dns_addresses *addresses)
+{
+    char text[INET6_ADDRSTRLEN];
+
+    for (size_t i = 0; i < addresses->n; i++) {
+        const struct in6_addr *address = &addresses->list[i];
+        if (i > 0) {
+            writer_char(out, ',');
+        }
+        if (IN6_IS_ADDR_V4MAPPED(address)) {
+            inet_ntop(AF_INET, address->s6_addr + 12, text, sizeof text);
+            writer_bytes(out, span_str(text));
+        } else {
+            inet_ntop(AF_INET6, address, text, sizeof text);
+            writer_char(out, '[');
+            writer_bytes(out, span_str(text));
+            writer_char(out, ']');
+        }
+    }
+}
+
+/* libcurl is told to connect to a name of ours that nobody else uses, and what its addresses are:
+ * so it looks nothing up, however it reads the URL. */
+static void set_addresses(struct fetch *fetch, const struct dns_addresses *addresses)
+{
+    char name[DIAL_NAME_SIZE], connect_to[DIAL_NAME_SIZE + 16];
+    struct writer resolve;
+
+    snprintf(name, sizeof name, "%llu.dial", (unsigned long long)++fetch->fetcher->n_dials);
+    snprintf(connect_to, sizeof connect_to, "::%s:%u", name, fetch->dial_port);
+    writer_init(&resolve, sizeof name + 16 + (size_t)DNS_ADDRESSES_MAX * (INET6_ADDRSTRLEN + 3));
+    writer_char(&resolve, '+');
+    writer_bytes(&resolve, span_str(name));
+    writer_char(&resolve, ':');
+    writer_u64(&resolve, fetch->dial_port);
+    writer_char(&resolve, ':');
+    write_addresses(&resolve, addresses);
+    writer_char(&resolve, '\0');
+    CHECK(!resolve.failed);
+    curl_slist_free_all(fetch->connect_to);
+    fetch->connect_to = curl_slist_append(NULL, connect_to);
+    fetch->resolve = curl_slist_append(NULL, resolve.data);
+    CHECK(fetch->connect_to != NULL && fetch->resolve != NULL);
+    writer_fini(&resolve);
+    curl_easy_setopt(fetch->easy, CURLOPT_RESOLVE, fetch->resolve);
+}
+
+/* NULL: libcurl knows where to go. */
+static void dial(struct fetch *fetch, const struct dns_addresses *addresses)
+{
+    uint32_t left = ms_left(fetch);
+
+    if (left == 0) { /* which libcurl takes for no limit */
+        fail_later(fetch);
+        return;
+    }
+    fetch->easy = curl_easy_init();
+    CHECK(fetch->easy != NULL);
+    set_options(fetch);
+    set_limits(fetch, left);
+    if (addresses != NULL) {
+        set_addresses(fetch, addresses);
+    }
+    if (fetch->connect_to != NULL) {
+        curl_easy_setopt(fetch->easy, CURLOPT_CONNECT_TO, fetch->connect_to);
+    }
+    if (curl_multi_add_handle(fetch->fetcher->multi, fetch->easy) != CURLM_OK) {
+        fail_later(fetch);
+    }
+}
+
+static void on_addresses(void *arg, const struct dns_addresses *addresses)
+{
+    struct fetch *fetch = arg;
+
+    fetch->query = NULL;
+    if (addresses->n == 0) {
+        fail_later(fetch);
+    } else {
+        dial(fetch, addresses);
+    }
+}
+
+/* The host of an https URL, without brackets, and its port. */
+static bool read_url(char host[URL_HOST_MAX], uint16_t *port, const char *url)
+{
+    CURLU *parts = curl_url();
+    char *scheme = NULL, *name = NULL, *number = NULL;
+    bool is_read = false;
+
+    CHECK(parts != NULL);
+    if (curl_url_set(parts, CURLUPART_URL, url, 0) == CURLUE_OK &&
+        curl_url_get(parts, CURLUPART_SCHEME, &scheme, 0) == CURLUE_OK &&
+        curl_url_get(parts, CURLUPART_HOST, &name, 0) == CURLUE_OK &&
+        curl_url_get(parts, CURLUPART_PORT, &number, CURLU_DEFAULT_PORT) == CURLUE_OK) {
+        size_t brackets = name[0] == '[' ? 1 : 0;
+        size_t size = strlen(name) - 2 * brackets;
+        is_read = strcmp(scheme, "https") == 0 && size < URL_HOST_MAX &&
+                  server_name_is_valid(span_str(name));
+        if (is_read) {
+            memcpy(host, name + brackets, size);
+            host[size] = '\0';
+            *port = (uint16_t)strtoul(number, NULL, 10);
+        }
+    }
+    curl_free(scheme);
+    curl_free(name);
+    curl_free(number);
+    curl_url_cleanup(parts);
+    return is_read;
+}
+
+static void look_up(struct fetch *fetch, const char *host)
+{
+    struct dns_addresses literal = {.n = 1};
+
+    CHECK(fetch->fetcher->dns != NULL);
+    if (address_parse(&literal.list[0], host)) {
+        dial(fetch, &literal);
+    } else {
+        dns_find_addresses(&fetch->query, fetch->fetcher->dns, host, ms_left(fetch), on_addresses,
+                           fetch);
+    }
+}
+
+static void begin(struct fetch *fetch)
+{
+    char host[URL_HOST_MAX];
+
+    if (ms_left(fetch) == 0) {
+        fail_later(fetch);
+    } else if (fetch->is_internal || fetch->has_fixed_place) {
+        dial(fetch, NULL);
+    } else if (fetch->dial_host != NULL) {
+        look_up(fetch, fetch->dial_host);
+    } else if (read_url(host, &fetch->dial_port, fetch->url)) {
+        look_up(fetch, host);
+    } else {
+        fail_later(fetch);
+    }
+}
+
+static char *copy_text(const char *text)
+{
+    char *copy = text == NULL ? NULL : strdup(text);
+
+    CHECK(text == NULL || copy != NULL);
+    return copy;
+}
+
+static bool take_request(struct fetch *fetch, const struct fetch_request *request)
 {
     char connect_to[300];
 
@@ -274,44 +561,53 @@ static bool prepare(struct fetch *fetch, const struct fetch_request *request)
             return false;
         }
     }
+    fetch->url = copy_text(request->url);
+    fetch->ca_file = copy_text(request->ca_file);
     if (request->connect_to != NULL) {
         snprintf(connect_to, sizeof connect_to, "::%s", request->connect_to);
         fetch->connect_to = curl_slist_append(NULL, connect_to);
         CHECK(fetch->connect_to != NULL);
+        fetch->has_fixed_place = true;
+    } else if (request->dial_host != NULL) {
+        fetch->dial_host = copy_text(request->dial_host);
+        fetch->dial_port = request->dial_port;
     }
-    fetch->easy = curl_easy_init();
-    CHECK(fetch->easy != NULL);
-    set_options(fetch, request);
-    return curl_multi_add_handle(fetch->fetcher->multi, fetch->easy) == CURLM_OK;
+    return true;
 }
 
 enum err fetch_start(struct fetch **out, struct fetcher *fetcher,
                      const struct fetch_request *request,
-                     void (*done)(void *arg, enum err result, int status, struct span body),
-                     void *arg)
+                     void (*done)(void *arg, const struct fetch_answer *answer), void *arg)
 {
     struct fetch *fetch = calloc(1, sizeof *fetch);
 
     CHECK(fetch != NULL);
     *fetch = (struct fetch){
         .fetcher = fetcher,
-        .allow_private = request->allow_private,
+        .task = {.run = run_task},
+        .end_us = clock_monotonic_us() + (uint64_t)request->timeout_ms * 1000,
+        .redirects_left = request->max_redirects,
+        .is_internal = request->is_internal,
         .allow_address = request->allow_address,
         .allow_arg = request->allow_arg,
         .done = done,
         .arg = arg,
     };
+    fetch->dials = request->dials != NULL ? request->dials : &fetch->own_dials;
     fetcher->n_fetches++;
     writer_init(&fetch->body, request->max_bytes);
-    if (!prepare(fetch, request)) {
+    if (!take_request(fetch, request)) {
         fetch_free(fetch);
         return err_raise(ERR_CONFIG, "a fetch cannot be made as it is asked for");
     }
+    begin(fetch);
     *out = fetch;
     return ERR_OK;
 }
 
 void fetch_cancel(struct fetch *fetch)
 {
-    fetch_free(fetch);
+    if (fetch != NULL) {
+        fetch_free(fetch);
+    }
 }

@@ -29,7 +29,8 @@ static const char full[] =
     "  admin: {socket: /run/freshet/admin.sock}\n"
     "trusted_proxies: [\"10.0.0.0/8\", \"fd00::/8\"]\n"
     "workers: 3\n"
-    "federation_client: {ca_file: null, allow_addresses: []}\n"
+    "federation_client:\n"
+    "  {ca_file: null, allow_addresses: [], dns_servers: [127.0.0.1, \"[::1]:54\", \"::2\"]}\n"
     "keys: {fetches_per_s: 7}\n"
     "servers:\n"
     "  - name: a.example\n"
@@ -76,6 +77,7 @@ static void every_key_arrives_in_the_struct(void **state)
     assert_int_equal(c->workers, 3);
     assert_null(c->federation_client.ca_file);
     assert_int_equal(c->federation_client.allow_addresses.n, 0);
+    assert_string_equal(c->federation_client.dns_servers, "127.0.0.1:53,[::1]:54,[::2]:53");
     assert_int_equal(c->keys.fetches_per_s, 7);
     assert_int_equal(c->n_servers, 2);
     assert_int_equal(c->servers[0].n_hosts, 2);
@@ -103,6 +105,7 @@ static void what_is_left_out_has_its_default(void **state)
     struct config *c = parse_or_fail(BASE SERVER);
 
     assert_int_equal(c->listen.federation.n_certificates, 0);
+    assert_null(c->federation_client.dns_servers);
     assert_null(c->listen.operations.host);
     assert_null(c->listen.admin_socket);
     assert_int_equal(c->workers, 0);
@@ -125,6 +128,11 @@ static const struct {
 } wrong_files[] = {
     {"unknown key", BASE "datadir: x\n" SERVER,
      "f.yaml:4: unknown key 'datadir'; did you mean 'data_dir'?"},
+    {"a resolver that is a name",
+     BASE "federation_client:\n  dns_servers: [127.0.0.1, dns.example]\n" SERVER,
+     "f.yaml:5: federation_client.dns_servers[1]: expected an IP address"},
+    {"a resolver's port 0", BASE "federation_client: {dns_servers: [\"127.0.0.1:0\"]}\n" SERVER,
+     "federation_client.dns_servers[0]: expected an IP address"},
     {"unknown key like nothing", BASE "zebra: {a: 1, data_dir: 2}\n" SERVER,
      "f.yaml:4: unknown key 'zebra'\n"},
     {"unknown key inside", BASE SERVER "lists:\n  wait_ms: 1\n  maxage_s: 3\n",

@@ -15,6 +15,7 @@ struct fixture {
     unsigned n_done;
     enum err result;
     int status;
+    bool was_connected;
     struct writer body;
 };
 
@@ -29,7 +30,7 @@ static int setup(void **state)
         tls_server_new(&f->tls, &(struct tls_certificate){f->files.chain, f->files.key}, 1),
         ERR_OK);
     rig_init(&f->rig, &(struct http_listener_options){.address = "127.0.0.1", .tls = f->tls});
-    assert_int_equal(fetcher_new(&f->fetcher, f->rig.loop), ERR_OK);
+    assert_int_equal(fetcher_new(&f->fetcher, f->rig.loop, NULL), ERR_OK);
     snprintf(f->url, sizeof f->url, "https://a.test:%u/key?x=%%2F", rig_port(&f->rig));
     snprintf(f->connect_to, sizeof f->connect_to, "127.0.0.1:%u", rig_port(&f->rig));
     writer_init(&f->body, RECORD_MAX);
@@ -58,17 +59,18 @@ static struct fetch_request request_of(const struct fixture *f)
                                   .max_bytes = 64 * 1024,
                                   .connect_to = f->connect_to,
                                   .ca_file = f->files.chain,
-                                  .allow_private = true};
+                                  .is_internal = true};
 }
 
-static void on_done(void *arg, enum err result, int status, struct span body)
+static void on_done(void *arg, const struct fetch_answer *answer)
 {
     struct fixture *f = arg;
 
     f->n_done++;
-    f->result = result;
-    f->status = status;
-    writer_bytes(&f->body, body);
+    f->result = answer->result;
+    f->status = answer->status;
+    f->was_connected = answer->was_connected;
+    writer_bytes(&f->body, answer->body);
 }
 
 static enum err run(struct fixture *f, const struct fetch_request *request)
@@ -188,7 +190,7 @@ static void private_addresses_are_dialled_only_if_allowed(void **state)
     struct fetch_request request = request_of(f);
     unsigned n_asked = 0;
 
-    request.allow_private = false;
+    request.is_internal = false;
     assert_int_equal(run(f, &request), ERR_CLOSED);
     request.allow_arg = &n_asked;
     request.allow_address = allow_none;

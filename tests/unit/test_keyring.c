@@ -1,10 +1,12 @@
 #include "inbound/keyring.h"
 
+#include "dns_stub.h"
 #include "inbound/key_fetch.h"
 #include "inbound/key_record.h"
 #include "net/tls.h"
 #include "net_rig.h"
 #include "proto/base64.h"
+#include "proto/well_known.h"
 #include "store_dir.h"
 #include "tls_files.h"
 
@@ -63,6 +65,7 @@ struct fixture {
     struct key_wait waits[N_WAITS];
     unsigned n_done;
     const char *ca_file;
+    struct dns_stub dns; /* knows no name */
     char connect_to[32];
     bool dials_as_named;
 
@@ -284,6 +287,7 @@ static void open_keyrings(struct fixture *f)
         .ring = f->ring,
         .ca_file = f->ca_file,
         .connect_to = f->dials_as_named ? NULL : f->connect_to,
+        .dns_servers = f->dns.address,
         .fetches_per_s = BUDGET,
         .allow_address = allow_address,
         .upstream_of = upstream_of,
@@ -334,6 +338,7 @@ static int setup(void **state)
     assert_int_equal(store_open(&f->store, f->dir.path, MAP_BYTES), ERR_OK);
     start_journal(f);
     open_listeners(f);
+    dns_stub_start(&f->dns, NULL);
     open_keyrings(f);
     *state = f;
     return 0;
@@ -344,6 +349,7 @@ static int teardown(void **state)
     struct fixture *f = *state;
 
     close_keyrings(f);
+    dns_stub_stop(&f->dns);
     http_listener_free(f->listener);
     http_listener_free(f->upstream);
     loop_free(f->loop);
@@ -657,7 +663,7 @@ static void a_server_is_found_as_the_specification_says(void **state)
         {"a.test", DELEGATES("delegated.test"), FIRST AGAIN AGAIN "delegated.test " KEY_PATH "\n",
          2, true},
         {"a.test", DELEGATES("delegated.test"),
-         FIRST AGAIN AGAIN AGAIN AGAIN AGAIN "a.test " KEY_PATH "\n", WELL_KNOWN_REDIRECTS_MAX + 1,
+         FIRST AGAIN AGAIN AGAIN AGAIN AGAIN "a.test " KEY_PATH "\n", DISCOVERY_REDIRECTS_MAX + 1,
          true},
     };
     struct fixture *f = *state;
