@@ -124,7 +124,6 @@ static inline bool raw_send(struct loop *loop, int fd, struct span bytes)
 static inline bool raw_read(struct writer *out, int fd)
 {
     char piece[16384];
-    /* NOLINTNEXTLINE(clang-analyzer-unix.BlockInCriticalSection): the socket does not block. */
     ssize_t n = recv(fd, piece, sizeof piece, 0);
 
     if (n > 0) {
