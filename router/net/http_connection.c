@@ -1,6 +1,7 @@
 #include "net/http_connection.h"
 
 #include "base/clock.h"
+#include "net/h2_connection.h"
 #include "proto/check.h"
 
 #include <stdlib.h>
@@ -12,6 +13,10 @@ enum {
     TRAILER_BYTES_MAX = 8 * 1024, /* dropped */
     STOP_PARSING = HPE_USER,
 };
+
+/* What an HTTP/2 connection begins with if there is no ALPN to say so; no HTTP/1.1 request does.
+ * Source: RFC 9113 3.4. */
+static const struct span preface = SPAN_INIT("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
 
 static void free_memory(struct loop_task *task)
 {
@@ -94,11 +99,8 @@ static void refuse(struct http_connection *c, enum reject why)
 /* The time a peer has for its body, by the size it has or, chunked, has reached. */
 static uint64_t body_allowed_us(const struct http_connection *c)
 {
-    const struct http_limits *limits = &c->listener->limits;
-    uint64_t size = c->head.has_content_length ? c->head.content_length : c->body_bytes;
-
-    return limits->body_ms * UINT64_C(1000) + size / limits->body_bytes_per_s * UINT64_C(1000000) +
-           size % limits->body_bytes_per_s * UINT64_C(1000000) / limits->body_bytes_per_s;
+    return http_body_allowed_us(
+        &c->listener->limits, c->head.has_content_length ? c->head.content_length : c->body_bytes);
 }
 
 static uint64_t body_used_us(const struct http_connection *c)
@@ -370,16 +372,50 @@ static void keep(struct http_connection *c, struct span bytes)
     }
 }
 
-static void on_bytes(void *arg, struct span bytes)
+static void take(struct http_connection *c, struct span bytes)
 {
-    struct http_connection *c = arg;
-
     while (bytes.size > 0 && can_parse(c)) {
         bytes = span_skip(bytes, parse(c, bytes));
     }
     if (bytes.size > 0 && c->state != HTTP_CONNECTION_CLOSED) {
         keep(c, bytes);
     }
+}
+
+/* The connection goes on without us. */
+static struct h2_connection *become_http2(struct http_connection *c)
+{
+    struct h2_connection *h2 = h2_connection_accept(c->listener, c->stream, c->peer);
+
+    leave(c);
+    return h2;
+}
+
+static void on_bytes(void *arg, struct span bytes)
+{
+    struct http_connection *c = arg;
+    size_t n = 0;
+
+    while (c->may_be_http2 && n < bytes.size && c->preface_size < preface.size) {
+        if (bytes.data[n] == preface.data[c->preface_size]) {
+            n++;
+            c->preface_size++;
+        } else {
+            c->may_be_http2 = false;
+            take(c, span_of(preface.data, c->preface_size));
+        }
+    }
+    if (c->may_be_http2 && c->preface_size < preface.size) {
+        return;
+    }
+    bytes = span_skip(bytes, n);
+    if (c->may_be_http2) {
+        struct h2_connection *h2 = become_http2(c);
+        h2_connection_bytes(h2, preface);
+        h2_connection_bytes(h2, bytes);
+        return;
+    }
+    take(c, bytes);
 }
 
 static void parse_left(struct http_connection *c)
@@ -424,6 +460,11 @@ static void on_ready(void *arg)
 {
     struct http_connection *c = arg;
 
+    if (stream_is_http2(c->stream)) {
+        (void)become_http2(c);
+        return;
+    }
+    c->may_be_http2 = c->listener->tls == NULL;
     timer_start(&c->timer, c->listener->limits.headers_ms);
 }
 

@@ -41,7 +41,9 @@ struct http_connection {
     struct http_exchange exchange;
     bool has_exchange;
     bool request_is_whole, wants_continue, is_paused;
-    bool closes; /* after the response */
+    bool may_be_http2;   /* all there was so far is its preface */
+    size_t preface_size; /* bytes of it that are not parsed yet */
+    bool closes;         /* after the response */
     bool has_response, response_has_body, response_is_chunked, response_has_length;
     uint64_t response_left; /* bytes of content_length to come */
 };

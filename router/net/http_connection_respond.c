@@ -5,6 +5,9 @@
 
 #include <stdio.h>
 
+/* Bytes that may wait for the peer before their source should. */
+enum { OUTPUT_ENOUGH = 256 * 1024 };
+
 /* The exchange ends here by the handler's will: it hears no more of it. */
 static void cut(struct http_connection *c)
 {
@@ -134,6 +137,11 @@ static size_t output_size(const struct http_exchange *ex)
     return stream_output_size(live_const(ex)->stream);
 }
 
+static bool output_is_full(const struct http_exchange *ex)
+{
+    return output_size(ex) > OUTPUT_ENOUGH;
+}
+
 static void close_after(struct http_exchange *ex)
 {
     live(ex)->closes = true;
@@ -157,6 +165,7 @@ const struct http_transport http_connection_transport = {
     .respond_cut = respond_cut,
     .read_pause = read_pause,
     .output_size = output_size,
+    .output_is_full = output_is_full,
     .close_after = close_after,
     .peer_address = peer_address,
     .tls_covers = tls_covers,

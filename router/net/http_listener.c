@@ -233,6 +233,12 @@ void http_listener_remove(struct http_listener *listener, struct http_served *se
     listener->n_connections--;
 }
 
+uint64_t http_body_allowed_us(const struct http_limits *limits, uint64_t size)
+{
+    return limits->body_ms * UINT64_C(1000) + size / limits->body_bytes_per_s * UINT64_C(1000000) +
+           size % limits->body_bytes_per_s * UINT64_C(1000000) / limits->body_bytes_per_s;
+}
+
 void http_listener_count_refused(const struct http_listener *listener, enum reject why)
 {
     if (listener->ops->on_refused != NULL) {

@@ -38,4 +38,7 @@ bool http_listener_trusts(const struct http_listener *listener, const struct in6
 /* False, and counted: too many handshakes from its network. Once for each connection whose peer is
  * known. */
 MUST_CHECK bool http_listener_admits(struct http_listener *listener, const struct in6_addr *peer);
+/* How long a peer may take for a body of that size, or one that has reached it. */
+uint64_t http_body_allowed_us(const struct http_limits *limits, uint64_t size);
+
 void http_listener_count_refused(const struct http_listener *listener, enum reject why);

@@ -52,6 +52,11 @@ size_t http_output_size(const struct http_exchange *ex)
     return ex->transport->output_size(ex);
 }
 
+bool http_output_is_full(const struct http_exchange *ex)
+{
+    return ex->transport->output_is_full(ex);
+}
+
 void http_close_after(struct http_exchange *ex)
 {
     ex->transport->close_after(ex);

@@ -61,12 +61,15 @@ void http_respond_cut(struct http_exchange *ex);
 void http_read_pause(struct http_exchange *ex);
 void http_read_resume(struct http_exchange *ex);
 
-/* Bytes of response that wait for the peer. Pause the source above some size of yours, go on at
- * on_drained: above HTTP_OUTPUT_MAX the connection is cut. */
+/* Bytes of response that wait for the peer. Above HTTP_OUTPUT_MAX the connection is cut. */
 size_t http_output_size(const struct http_exchange *ex);
+
+/* True if enough waits: pause the source, go on at on_drained. */
+bool http_output_is_full(const struct http_exchange *ex);
 enum { HTTP_OUTPUT_MAX = 32 << 20 };
 
-/* The response, not begun yet, will say Connection: close. */
+/* The response, not begun yet, will say Connection: close; in HTTP/2 no request follows those that
+ * are under way. */
 void http_close_after(struct http_exchange *ex);
 
 /* Whether the certificate that the peer was shown has the host's name ("host:port" too); true in

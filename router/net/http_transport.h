@@ -15,6 +15,7 @@ struct http_transport {
     void (*respond_cut)(struct http_exchange *ex);
     void (*read_pause)(struct http_exchange *ex, bool is_paused);
     size_t (*output_size)(const struct http_exchange *ex);
+    bool (*output_is_full)(const struct http_exchange *ex);
     void (*close_after)(struct http_exchange *ex);
     struct in6_addr (*peer_address)(const struct http_exchange *ex);
     bool (*tls_covers)(const struct http_exchange *ex, struct span host);

@@ -19,8 +19,9 @@ struct tls_context {
     struct tls_identities *identities; /* NULL: a client's */
 };
 
-/* As on the wire: a length, then the name. Source: RFC 7301 3.1. */
-static const unsigned char alpn_ours[] = {8, 'h', 't', 't', 'p', '/', '1', '.', '1'};
+/* As on the wire: a length, then the name; a server's by preference. Source: RFC 7301 3.1. */
+static const unsigned char alpn_server[] = {2, 'h', '2', 8, 'h', 't', 't', 'p', '/', '1', '.', '1'};
+static const unsigned char alpn_client[] = {8, 'h', 't', 't', 'p', '/', '1', '.', '1'};
 
 static enum err raise_tls(const char *what, const char *where)
 {
@@ -38,7 +39,7 @@ static int choose_protocol(SSL *ssl, const unsigned char **out, unsigned char *o
 
     (void)ssl;
     (void)arg;
-    if (SSL_select_next_proto(&chosen, out_size, alpn_ours, sizeof alpn_ours, offered,
+    if (SSL_select_next_proto(&chosen, out_size, alpn_server, sizeof alpn_server, offered,
                               offered_size) != OPENSSL_NPN_NEGOTIATED) {
         return SSL_TLSEXT_ERR_ALERT_FATAL;
     }
@@ -131,7 +132,7 @@ enum err tls_client_new(struct tls_context **out, const char *ca_file)
     int loaded;
 
     SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
-    CHECK(SSL_CTX_set_alpn_protos(ctx, alpn_ours, sizeof alpn_ours) == 0);
+    CHECK(SSL_CTX_set_alpn_protos(ctx, alpn_client, sizeof alpn_client) == 0);
     loaded = ca_file == NULL ? SSL_CTX_set_default_verify_paths(ctx)
                              : SSL_CTX_load_verify_locations(ctx, ca_file, NULL);
     if (loaded != 1) {

@@ -11,9 +11,9 @@
 struct ssl_st;
 struct tls_context;
 
-/* TLS 1.2 and 1.3, ALPN http/1.1. The certificate is chosen by SNI. A name that none has gets the
- * default, and so does a client that says no name; without a default the handshake fails with
- * unrecognized_name. Takes the identities, at least one. May be shared by threads. */
+/* TLS 1.2 and 1.3, ALPN h2 and http/1.1. The certificate is chosen by SNI. A name that none has
+ * gets the default, and so does a client that says no name; without a default the handshake fails
+ * with unrecognized_name. Takes the identities, at least one. May be shared by threads. */
 struct tls_context *tls_server_with(struct tls_identities *identities);
 
 /* The same with these alone. */

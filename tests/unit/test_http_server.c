@@ -53,7 +53,7 @@ static const struct bad_row bad_rows[] = {
     BAD("HTTP/0.9", 400, "GET /\r\n\r\n"),
     BAD("HTTP/2.0", 400, "GET / HTTP/2.0\r\n" H "\r\n"),
     BAD("HTTP/1.2", 400, "GET / HTTP/1.2\r\n" H "\r\n"),
-    BAD("the HTTP/2 preface", 400, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+    BAD("half of the HTTP/2 preface", 400, "PRI * HTTP/2.0\r\n\r\nSX\r\n\r\n"),
     BAD("a TLS hello", 400, "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"),
     BAD("bare line feeds", 400, "GET / HTTP/1.1\nHost: a.test\n\n"),
     BAD("a folded header", 400, "GET / HTTP/1.1\r\n" H "X: a\r\n b\r\n\r\n"),
