@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "inbound/inbound.h"
+#include "inbound/key_sweep.h"
 #include "net/http_pools.h"
 #include "net/mailbox.h"
 #include "proto/check.h"
@@ -28,6 +29,7 @@ struct worker {
     struct judged *judged;
     struct gates *gates;
     struct keyring *keyring;
+    struct key_sweep *key_sweep; /* of the first worker alone */
     struct inbound *inbound;
     struct http_listener *listener;
     struct timer gauges, drained;
@@ -318,6 +320,10 @@ static enum err make_keyring(struct worker *worker)
         .arg = worker,
     };
 
+    if (options->index == 0) {
+        worker->key_sweep =
+            key_sweep_new(worker->loop, options->journal, KEY_SWEEP_MS, KEY_SWEEP_NEXT_MS);
+    }
     return keyring_new(&worker->keyring, &keyring);
 }
 
@@ -445,6 +451,7 @@ void worker_free(struct worker *worker)
     }
     list_reader_free(worker->reader);
     keyring_free(worker->keyring);
+    key_sweep_free(worker->key_sweep);
     inbound_free(worker->inbound);
     judged_free(worker->judged);
     gates_free(worker->gates);
