@@ -315,7 +315,7 @@ static void a_homeserver_that_stays_away_is_not_waited_for_longer_than_said(void
         enum kind kind;
         uint32_t patience_s, least_ms, most_ms;
     } rows[] = {
-        {KIND_WHOLE, 0, 0, 900},        {KIND_BODYLESS, 0, 0, 900},  {KIND_STREAMED, 0, 0, 900},
+        {KIND_WHOLE, 0, 0, 900},       {KIND_BODYLESS, 0, 0, 900}, {KIND_STREAMED, 0, 0, 900},
         {KIND_STREAMED, 1, 990, 4000}, {KIND_WHOLE, 1, 990, 4000}, {KIND_BODYLESS, 1, 990, 4000},
     };
     struct front f;
