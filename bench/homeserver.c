@@ -43,8 +43,9 @@ struct mock_connection {
     int fd;
     enum path path;
     bool is_put;
-    bool is_answering; /* an answer waits for its delay or for the socket */
-    bool peer_closed;
+    bool is_answering;  /* an answer waits for its delay or for the socket */
+    bool is_drained;    /* the last read left nothing; more comes with an event */
+    bool is_ending;     /* the peer sends no more */
     bool closes;        /* after the answer */
     uint64_t body_left; /* bytes, of the request whose head was read */
     uint64_t due_ns;    /* of the answer */
@@ -391,6 +392,7 @@ static enum progress receive(struct mock *mock, struct mock_connection *c)
     if (n == 0) {
         return PROGRESS_GONE;
     }
+    c->is_drained = (size_t)n < room && !c->is_ending;
     if (!in_body) {
         c->n_in += (size_t)n;
         return take_buffered(mock, c);
@@ -411,10 +413,11 @@ static void run_connection(struct mock *mock, struct mock_connection *c)
             break;
         }
     }
-    while (progress == PROGRESS_MORE && !c->is_answering) {
+    c->is_drained = false;
+    while (progress == PROGRESS_MORE && !c->is_answering && !c->is_drained) {
         progress = receive(mock, c);
     }
-    if (progress == PROGRESS_GONE || (c->peer_closed && !c->is_answering)) {
+    if (progress == PROGRESS_GONE) {
         drop(mock, c);
     }
 }
@@ -422,10 +425,10 @@ static void run_connection(struct mock *mock, struct mock_connection *c)
 static void on_connection(struct mock *mock, struct mock_connection *c, uint32_t events)
 {
     if ((events & (EPOLLHUP | EPOLLERR)) != 0) {
-        c->peer_closed = true;
         drop(mock, c);
         return;
     }
+    c->is_ending = (events & EPOLLRDHUP) != 0;
     if ((events & EPOLLOUT) != 0 && c->is_answering && c->head_size == 0) {
         enum progress progress = flush(c);
         if (progress == PROGRESS_GONE) {
