@@ -150,6 +150,10 @@ static void take_listen(struct load *l, const struct yaml_listen *raw)
     take_address(l, &c->listen.federation.address, "listen.federation.address",
                  raw->federation->address);
     take_certificates(l, raw->federation);
+    if (raw->federation->certificate_folder != NULL) {
+        c->listen.federation.certificate_folder = take_file(
+            l, "listen.federation.certificate_folder", raw->federation->certificate_folder);
+    }
     if (raw->operations != NULL) {
         take_address(l, &c->listen.operations, "listen.operations.address",
                      raw->operations->address);

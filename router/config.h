@@ -55,7 +55,8 @@ struct config {
         struct {
             struct config_address address;
             struct config_certificate *certificates;
-            size_t n_certificates; /* 0: cleartext */
+            size_t n_certificates;
+            const char *certificate_folder; /* NULL: none; cleartext without any certificate */
         } federation;
         struct config_address operations;
         const char *admin_socket; /* NULL: none */

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "certificates.h"
 #include "proto/check.h"
 
 enum {
@@ -229,18 +230,16 @@ static bool describe_server(struct writer *w, const struct config *config,
 
 bool config_describe(struct writer *w, const struct config *config)
 {
-    size_t n = config->listen.federation.n_certificates;
+    bool has_tls = config->listen.federation.n_certificates > 0 ||
+                   config->listen.federation.certificate_folder != NULL;
     bool is_well = true;
 
-    say(w, "federation listener: ", n > 0 ? "TLS" : "cleartext (no certificates)", "\n");
+    say(w, "federation listener: ", has_tls ? "TLS" : "cleartext (no certificates)", "\n");
     say(w, "operations listener: ", config->listen.operations.host != NULL ? "yes" : "no", "\n");
     say(w,
         "admin socket: ", config->listen.admin_socket != NULL ? config->listen.admin_socket : "no",
         "\n");
-    for (size_t i = 0; i < n; i++) {
-        is_well = check_file(w, config->listen.federation.certificates[i].chain) && is_well;
-        is_well = check_file(w, config->listen.federation.certificates[i].key) && is_well;
-    }
+    is_well = certificates_describe(w, config) && is_well;
     is_well = check_file(w, config->federation_client.ca_file) && is_well;
     for (size_t i = 0; i < config->n_servers; i++) {
         is_well = describe_server(w, config, &config->servers[i]) && is_well;

@@ -32,7 +32,7 @@ static const cyaml_schema_field_t federation_fields[] = {
     STRING("address", yaml_federation, address),
     CYAML_FIELD_SEQUENCE("certificates", OPTIONAL, struct yaml_federation, certificates,
                          &certificate_schema, 0, CYAML_UNLIMITED),
-    CYAML_FIELD_END};
+    STRING("certificate_folder", yaml_federation, certificate_folder), CYAML_FIELD_END};
 
 static const cyaml_schema_field_t operations_fields[] = {
     STRING("address", yaml_operations, address), CYAML_FIELD_END};

@@ -14,6 +14,7 @@ struct yaml_federation {
     char *address;
     struct yaml_certificate *certificates;
     uint32_t certificates_count;
+    char *certificate_folder;
 };
 
 struct yaml_operations {

@@ -3,6 +3,7 @@
 #include "admin/admin_server.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "certificates.h"
 #include "net/mailbox.h"
 #include "net/signals.h"
 #include "proto/check.h"
@@ -32,7 +33,6 @@ struct daemon {
     struct store *store;
     struct journal *journal;
     struct lists *lists;
-    struct tls_context *tls;
     struct ask_ring *key_ring, *read_ring;
     struct admin_server *admin;
     struct timer deadline;
@@ -105,23 +105,6 @@ static bool same_address(const struct config_address *a, const struct config_add
     return same_text(a->host, b->host) && a->port == b->port;
 }
 
-static bool same_certificates(const struct config *a, const struct config *b)
-{
-    size_t n = a->listen.federation.n_certificates;
-
-    if (n != b->listen.federation.n_certificates) {
-        return false;
-    }
-    for (size_t i = 0; i < n; i++) {
-        const struct config_certificate *x = &a->listen.federation.certificates[i];
-        const struct config_certificate *y = &b->listen.federation.certificates[i];
-        if (!same_text(x->chain, y->chain) || !same_text(x->key, y->key)) {
-            return false;
-        }
-    }
-    return true;
-}
-
 /* What is only read at the start. */
 static bool needs_restart(const struct config *a, const struct config *b)
 {
@@ -130,8 +113,7 @@ static bool needs_restart(const struct config *a, const struct config *b)
            !same_address(&a->listen.operations, &b->listen.operations) ||
            !same_text(a->listen.admin_socket, b->listen.admin_socket) ||
            !same_text(a->federation_client.ca_file, b->federation_client.ca_file) ||
-           !same_text(a->federation_client.dns_servers, b->federation_client.dns_servers) ||
-           !same_certificates(a, b);
+           !same_text(a->federation_client.dns_servers, b->federation_client.dns_servers);
 }
 
 /* A line of the log for each line of the text. */
@@ -159,14 +141,16 @@ static void reload(struct daemon *d)
     }
     if (needs_restart(d->settings->config, next->config)) {
         log_event(LOG_WARN, "reload_incomplete",
-                  F_STR("why", "data_dir, workers, listen, and federation_client's ca_file and "
-                               "dns_servers are only read at the start: restart for those"));
+                  F_STR("why", "data_dir, workers, the addresses under listen, and "
+                               "federation_client's ca_file and dns_servers are only read at the "
+                               "start: restart for those"));
     }
     for (size_t i = 0; i < d->n_workers; i++) {
         worker_reload(d->workers[i], next);
     }
     settings_unref(d->settings);
     d->settings = next;
+    certificates_announce(next->tls, main_metrics(d));
     log_event(LOG_INFO, "reloaded", F_U64("servers", next->config->n_servers));
 }
 
@@ -192,25 +176,6 @@ static bool is_hosted(void *arg, struct span server)
         }
     }
     return false;
-}
-
-static enum err open_tls(struct daemon *d)
-{
-    const struct config *config = d->settings->config;
-    size_t n = config->listen.federation.n_certificates;
-
-    if (n == 0) {
-        return ERR_OK;
-    }
-    struct tls_certificate *list = calloc(n, sizeof *list);
-    CHECK(list != NULL);
-    for (size_t i = 0; i < n; i++) {
-        list[i] = (struct tls_certificate){config->listen.federation.certificates[i].chain,
-                                           config->listen.federation.certificates[i].key};
-    }
-    enum err err = tls_server_new(&d->tls, list, n);
-    free(list);
-    return err;
 }
 
 static void make_metrics(struct daemon *d)
@@ -254,7 +219,6 @@ static enum err make_workers(struct daemon *d)
         .journal = d->journal,
         .key_ring = d->key_ring,
         .read_ring = d->read_ring,
-        .tls = d->tls,
         .port = config->listen.federation.address.port,
         .on_drained = on_drained,
         .arg = d,
@@ -271,7 +235,7 @@ static enum err make_workers(struct daemon *d)
     }
     log_event(LOG_INFO, "listening", F_STR("listener", "federation"),
               F_STR("address", config->listen.federation.address.host), F_U64("port", options.port),
-              F_BOOL("tls", d->tls != NULL), F_U64("workers", d->n_workers));
+              F_BOOL("tls", d->settings->tls != NULL), F_U64("workers", d->n_workers));
     return ERR_OK;
 }
 
@@ -312,11 +276,9 @@ static enum err make_parts(struct daemon *d)
                           on_signal, d);
     }
     make_metrics(d);
+    certificates_announce(d->settings->tls, main_metrics(d));
     d->key_ring = ask_ring_new(d->n_workers);
     d->read_ring = ask_ring_new(d->n_workers);
-    if (err == ERR_OK) {
-        err = open_tls(d);
-    }
     if (err == ERR_OK) {
         err = open_store(d);
     }
@@ -357,7 +319,6 @@ static void end(struct daemon *d)
     ask_ring_free(d->read_ring);
     lists_free(d->lists);
     store_close(d->store);
-    tls_context_free(d->tls);
     signals_free(d->signals);
     mailbox_free(d->box);
     timer_fini(&d->deadline);

@@ -1,5 +1,6 @@
 #include "settings.h"
 
+#include "certificates.h"
 #include "proto/check.h"
 
 #include <sodium.h>
@@ -62,6 +63,8 @@ enum err settings_load(struct settings **out, const char *path, struct writer *p
     enum err result = config_load(&settings->config, path, problems);
     if (result == ERR_OK) {
         result = read_keys(settings, problems);
+        enum err second = certificates_load(&settings->tls, settings->config, problems);
+        result = result == ERR_OK ? second : result;
     }
     if (result != ERR_OK) {
         settings_unref(settings);
@@ -87,6 +90,7 @@ void settings_unref(struct settings *settings)
         sodium_memzero(settings->keys, settings->config->n_servers * sizeof *settings->keys);
         free(settings->keys);
     }
+    tls_context_free(settings->tls);
     config_free(settings->config);
     free(settings);
 }

@@ -1,8 +1,10 @@
-/* The configuration in force, with the keys it names; shared by all threads and constant. */
+/* The configuration in force, with the keys and certificates it names; shared by all threads and
+ * constant. */
 #pragma once
 
 #include "base/err.h"
 #include "config.h"
+#include "net/tls.h"
 #include "proto/own.h"
 #include "proto/writer.h"
 #include "proto/xmatrix.h"
@@ -12,6 +14,7 @@
 struct settings {
     struct config *config;
     struct signing_key *keys; /* by server; key_id is empty where there is none */
+    struct tls_context *tls;  /* of the federation listener; NULL: cleartext */
     atomic_uint n_refs;
 };
 

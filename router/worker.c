@@ -217,6 +217,7 @@ static void reload(struct worker *worker, struct settings *settings)
         return;
     }
     inbound_set(worker->inbound, &next);
+    http_listener_set_tls(worker->listener, settings->tls);
     settings_unref(worker->settings);
     worker->settings = settings;
     keyring_set_budget(worker->keyring, fetches_per_s(worker, settings));
@@ -263,6 +264,13 @@ static void on_drained_tick(void *arg)
     }
 }
 
+static bool may_say_who_connects(void *trust, const struct in6_addr *address)
+{
+    const struct worker *worker = trust;
+
+    return is_trusted_proxy(worker->settings, address);
+}
+
 static enum err open_listener(struct worker *worker)
 {
     const struct worker_options *options = &worker->options;
@@ -270,7 +278,9 @@ static enum err open_listener(struct worker *worker)
         .address = worker->settings->config->listen.federation.address.host,
         .port = options->port,
         .reuseport = true,
-        .tls = options->tls,
+        .tls = worker->settings->tls,
+        .is_trusted_proxy = may_say_who_connects,
+        .trust = worker,
     };
 
     return http_listener_open(&worker->listener, worker->loop, &listener, &inbound_ops,

@@ -4,7 +4,6 @@
 #include "base/err.h"
 #include "base/metrics.h"
 #include "net/ask.h"
-#include "net/tls.h"
 #include "proto/own.h"
 #include "settings.h"
 #include "store/journal.h"
@@ -24,7 +23,6 @@ struct worker_options {
     struct metrics *metrics;       /* the worker's own */
     struct ask_ring *key_ring;     /* with n_workers ports */
     struct ask_ring *read_ring;    /* with n_workers ports */
-    struct tls_context *tls;       /* NULL: cleartext */
     uint16_t port;                 /* 0: any free one */
     void (*on_drained)(void *arg); /* on the worker's thread, once, after worker_drain */
     void *arg;

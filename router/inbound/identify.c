@@ -37,6 +37,20 @@ static enum reject parse_authorization(struct exchange *ex)
     return REJECT_NONE;
 }
 
+/* A connection is for the servers of the certificate that was shown on it. Behind a proxy it is the
+ * proxy's, whatever SNI it says. */
+static bool is_misdirected(const struct exchange *ex)
+{
+    const struct hosted_server *server = ex->server;
+
+    for (size_t i = 0; i < server->n_hosts; i++) {
+        if (http_tls_covers(ex->http, span_str(server->hosts[i]))) {
+            return false;
+        }
+    }
+    return !ex->peer.is_trusted;
+}
+
 /* The destination decides, and Host must be one of its names; without one Host decides. */
 static enum reject find_server(struct exchange *ex)
 {
@@ -140,5 +154,6 @@ enum reject identify(struct exchange *ex)
     if (ex->class == ROUTE_TRANSACTION && ex->n_xmatrix == 0) {
         return REJECT_NO_XMATRIX;
     }
-    return find_server(ex);
+    why = find_server(ex);
+    return why == REJECT_NONE && is_misdirected(ex) ? REJECT_MISDIRECTED : why;
 }

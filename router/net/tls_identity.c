@@ -3,13 +3,16 @@
 #include "proto/check.h"
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
+#include <sys/stat.h>
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 static void say(char problem[TLS_PROBLEM_SIZE], const char *file, const char *what)
 {
@@ -30,32 +33,42 @@ static int no_password(char *buffer, int size, int is_encrypting, void *arg)
     return -1;
 }
 
+/* Bytes read, at most TLS_FILE_MAX; -1 if it cannot be read, or is something else than an ordinary
+ * file, which could block. */
+static ssize_t read_ordinary(char *out, const char *path)
+{
+    struct stat what;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    ssize_t size = 0;
+    ssize_t n = -1;
+
+    if (fd < 0) {
+        return -1;
+    }
+    if (fstat(fd, &what) == 0 && S_ISREG(what.st_mode)) {
+        while (size < TLS_FILE_MAX && (n = read(fd, out + size, TLS_FILE_MAX - (size_t)size)) > 0) {
+            size += n;
+        }
+    }
+    close(fd);
+    return n < 0 ? -1 : size;
+}
+
 /* The file's bytes as something to read from; they are in *text, to be freed after it. */
 static BIO *open_file(char **text, size_t *size, const char *path)
 {
-    FILE *file = fopen(path, "rbe");
-
-    *text = NULL;
-    *size = 0;
-    if (file == NULL) {
-        return NULL;
-    }
-    setvbuf(file, NULL, _IONBF, 0); /* no copy of a key stays in a buffer of the library's */
     *text = malloc(TLS_FILE_MAX);
     CHECK(*text != NULL);
-    *size = fread(*text, 1, TLS_FILE_MAX, file);
-    bool is_read = ferror(file) == 0 && *size < TLS_FILE_MAX;
-    fclose(file);
-    return is_read ? BIO_new_mem_buf(*text, (int)*size) : NULL;
+    ssize_t n = read_ordinary(*text, path);
+    *size = n < 0 ? 0 : (size_t)n;
+    return n >= 0 && n < TLS_FILE_MAX ? BIO_new_mem_buf(*text, (int)n) : NULL;
 }
 
 static void close_file(BIO *bio, char *text, size_t size)
 {
     BIO_free(bio);
-    if (text != NULL) {
-        OPENSSL_cleanse(text, size);
-        free(text);
-    }
+    OPENSSL_cleanse(text, size);
+    free(text);
 }
 
 static bool read_chain(struct tls_identity *identity, BIO *bio)

@@ -582,7 +582,8 @@ def build_dir():
 class Router:
     """`freshet serve`, started from a configuration in a directory of its own."""
 
-    def __init__(self, homeservers, ca=None, certificates=None, server=None, directory=None, **sections):
+    def __init__(self, homeservers, ca=None, certificates=None, certificate_folder=None, server=None, directory=None,
+                 **sections):
         """server: settings for every hosted server; directory: taken over, and removed by close(); sections: replace
         or add sections of the configuration."""
         # The default is short: a socket's path ends at 108 bytes.
@@ -592,14 +593,16 @@ class Router:
         self.admin_socket = str(self.directory / "admin.sock")
         self.log = []
         self._process = None
-        self.config = self._default_config(ca, certificates, server or {})
+        self.config = self._default_config(ca, certificates, certificate_folder, server or {})
         self.config.update(sections)
         self.write_config()
 
-    def _default_config(self, ca, certificates, server_settings):
+    def _default_config(self, ca, certificates, certificate_folder, server_settings):
         federation = {"address": "127.0.0.1:0"}
         if certificates:
             federation["certificates"] = [{"chain": chain, "key": key} for chain, key in certificates]
+        if certificate_folder:
+            federation["certificate_folder"] = str(certificate_folder)
         config = {"data_dir": str(self.directory / "data"), "workers": 2, "servers": [],
                   "listen": {"federation": federation, "operations": {"address": "127.0.0.1:0"},
                              "admin": {"socket": self.admin_socket}},

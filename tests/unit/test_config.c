@@ -25,6 +25,7 @@ static const char full[] =
     "  federation:\n"
     "    address: \"0.0.0.0:8448\"\n"
     "    certificates: [{chain: chain.pem, key: /etc/key.pem}]\n"
+    "    certificate_folder: certificates\n"
     "  operations: {address: \"[::1]:9090\"}\n"
     "  admin: {socket: /run/freshet/admin.sock}\n"
     "trusted_proxies: [\"10.0.0.0/8\", \"fd00::/8\"]\n"
@@ -71,6 +72,7 @@ static void every_key_arrives_in_the_struct(void **state)
     assert_int_equal(c->listen.federation.n_certificates, 1);
     assert_string_equal(c->listen.federation.certificates[0].chain, "/etc/freshet/chain.pem");
     assert_string_equal(c->listen.federation.certificates[0].key, "/etc/key.pem");
+    assert_string_equal(c->listen.federation.certificate_folder, "/etc/freshet/certificates");
     assert_string_equal(c->listen.operations.host, "::1");
     assert_string_equal(c->listen.admin_socket, "/run/freshet/admin.sock");
     assert_int_equal(c->trusted_proxies.n, 2);
@@ -106,6 +108,7 @@ static void what_is_left_out_has_its_default(void **state)
 
     assert_int_equal(c->listen.federation.n_certificates, 0);
     assert_null(c->federation_client.dns_servers);
+    assert_null(c->listen.federation.certificate_folder);
     assert_null(c->listen.operations.host);
     assert_null(c->listen.admin_socket);
     assert_int_equal(c->workers, 0);
@@ -322,6 +325,9 @@ static void the_description_says_why_a_server_gets_no_verdicts(void **state)
     assert_false(config_describe(&w, c)); /* its files are not there */
     writer_char(&w, '\0');
     assert_non_null(strstr(w.data, "PROBLEM: cannot read /etc/freshet/freshet.signing.key"));
+    assert_non_null(strstr(w.data, "PROBLEM: /etc/freshet/chain.pem: cannot be read"));
+    assert_non_null(strstr(w.data, "PROBLEM: /etc/freshet/certificates: cannot be read"));
+    assert_non_null(strstr(w.data, "PROBLEM: no certificate covers any host of "));
     writer_fini(&w);
     config_free(c);
 }

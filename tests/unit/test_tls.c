@@ -229,6 +229,7 @@ static void encrypt_key(const struct fixture *f, const char *name)
 
 static void what_is_wrong_is_said_with_its_file_and_the_rest_is_read(void **state)
 {
+    char path[PATH_SIZE];
     struct fixture f;
 
     (void)state;
@@ -244,6 +245,8 @@ static void what_is_wrong_is_said_with_its_file_and_the_rest_is_read(void **stat
     put(&f, "cut.crt", "cut.key", "DNS:e.example");
     write_text(&f, "more.crt", "-----BEGIN CERTIFICATE-----\nMIIB\n");
     append(&f, "cut.crt", "more.crt");
+    path_in(path, &f, "pipe.crt");
+    assert_int_equal(mkfifo(path, S_IRWXU), 0);
     load(&f, NULL, NULL, ".");
     assert_int_equal(tls_identities_n(f.identities), 1);
     assert_non_null(tls_identities_find(f.identities, SPAN_LIT("good.example")));
@@ -253,6 +256,7 @@ static void what_is_wrong_is_said_with_its_file_and_the_rest_is_read(void **stat
     assert_true(says(&f, "/locked.key: is not a private key in PEM without a password"));
     assert_true(says(&f, "/text.crt: is not a chain"));
     assert_true(says(&f, "/cut.crt: is not a chain"));
+    assert_true(says(&f, "/pipe.crt: cannot be read"));
     assert_true(says(&f, "/more.crt: is not a chain"));
     assert_false(says(&f, "good"));
     teardown(&f);

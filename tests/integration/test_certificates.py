@@ -1,0 +1,323 @@
+"""Certificates of many hosted servers: chosen by SNI, exchanged while it runs, and what a connection is then for."""
+import contextlib
+import datetime
+import re
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import threading
+
+import pytest
+from cryptography import x509
+
+from harness import (WAIT_S, Answer, Homeserver, build_dir, connect, exchange, read_answer, request_bytes, wait_until)
+
+VERSION = "/_matrix/federation/v1/version"
+
+
+@pytest.fixture
+def other():
+    server = Homeserver("b.example")
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    path = tmp_path / "certificates"
+    path.mkdir()
+    return path
+
+
+def put(ca, folder, *names, stem=None):
+    """A pair NAME.crt and NAME.key."""
+    chain, key = ca.issue(*names)
+    stem = stem or names[0]
+    shutil.copy(chain, folder / f"{stem}.crt")
+    shutil.copy(key, folder / f"{stem}.key")
+
+
+def unchecked():
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def names_of(sock):
+    certificate = x509.load_der_x509_certificate(sock.getpeercert(binary_form=True))
+    found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return set(found.get_values_for_type(x509.DNSName))
+
+
+def serial_of(sock):
+    return x509.load_der_x509_certificate(sock.getpeercert(binary_form=True)).serial_number
+
+
+def tls(router, server_name, source="127.0.0.1"):
+    """A connection; server_name None: no SNI."""
+    sock = socket.create_connection(router.federation, timeout=60, source_address=(source, 0))
+    try:
+        return unchecked().wrap_socket(sock, server_hostname=server_name)
+    except BaseException:
+        sock.close()
+        raise
+
+
+def shown(router, server_name, **options):
+    with contextlib.closing(tls(router, server_name, **options)) as sock:
+        return names_of(sock)
+
+
+def get(sock, host):
+    sock.sendall(request_bytes("GET", VERSION, [("Host", host)]))
+    return read_answer(sock)
+
+
+@pytest.fixture
+def start_with(start_router, homeserver, other):
+    """A router before a.example and b.example with certificates of a folder, and listed ones."""
+    def start(folder, *certificates):
+        return start_router([homeserver, other], certificate_folder=folder, certificates=certificates)
+    return start
+
+
+def reload(router, event="reloaded"):
+    """SIGHUP; the log's records from then on."""
+    before = len(router.log)
+    router.signal(signal.SIGHUP)
+    wait_until(lambda: any(record.get("event") == event for record in router.records(since=before)), event)
+    return router.records(since=before)
+
+
+def test_sni_chooses_the_certificate(start_with, ca, folder):
+    put(ca, folder, "b.example", "matrix.b.example")
+    put(ca, folder, "*.wild.example")
+    router = start_with(folder, ca.issue("a.example"))
+    assert shown(router, "a.example") == {"a.example"}
+    assert shown(router, "b.example") == {"b.example", "matrix.b.example"}
+    assert shown(router, "MATRIX.b.example") == {"b.example", "matrix.b.example"}
+    assert shown(router, "x.wild.example") == {"*.wild.example"}
+    # the default
+    assert shown(router, "y.x.wild.example") == {"a.example"}
+    assert shown(router, "wild.example") == {"a.example"}
+    assert shown(router, None) == {"a.example"}
+
+
+def test_without_a_default_an_unknown_name_gets_an_alert(start_with, ca, folder):
+    put(ca, folder, "b.example")
+    router = start_with(folder)
+    assert shown(router, "b.example") == {"b.example"}
+    for name in ("unknown.example", None):
+        with pytest.raises(ssl.SSLError, match="UNRECOGNIZED_NAME"):
+            tls(router, name)
+
+
+def test_the_layouts_of_certbot_and_kubernetes(start_with, ca, folder):
+    for name, chain_name, key_name in (("a.example", "fullchain.pem", "privkey.pem"), ("b.example", "tls.crt", "tls.key")):
+        (folder / name).mkdir()
+        (folder / f".archive-{name}").mkdir()
+        chain, key = ca.issue(name)
+        for source, target in ((chain, chain_name), (key, key_name)):
+            shutil.copy(source, folder / f".archive-{name}" / target)
+            (folder / name / target).symlink_to(folder / f".archive-{name}" / target)
+    (folder / "README").write_text("This directory contains your keys and certificates.")
+    router = start_with(folder)
+    assert shown(router, "a.example") == {"a.example"}
+    assert shown(router, "b.example") == {"b.example"}
+
+
+def test_a_host_of_another_certificates_server_is_misdirected(start_with, ca, folder, homeserver, other, untouched):
+    put(ca, folder, "b.example")
+    router = start_with(folder, ca.issue("a.example"))
+    with contextlib.closing(tls(router, "a.example")) as sock:
+        assert get(sock, "a.example").status == 404  # the scripted homeserver's answer
+        assert len(homeserver.of(VERSION)) == 1
+        with untouched(other):
+            reply = get(sock, "b.example")
+        assert (reply.status, reply.json()["errcode"]) == (421, "M_UNAUTHORIZED")
+    with contextlib.closing(tls(router, "b.example")) as sock:
+        assert get(sock, "b.example:8448").status == 404
+        assert len(other.of(VERSION)) == 1
+    with untouched(other), contextlib.closing(tls(router, None)) as sock:  # the default's, which is a.example's
+        assert get(sock, "b.example").status == 421
+    router.wait_metric("freshet_refused_total", 2, reason="misdirected")
+
+
+def test_a_signed_transaction_for_another_certificates_server_is_misdirected(start_with, ca, folder, other, origin, untouched):
+    put(ca, folder, "b.example")
+    router = start_with(folder, ca.issue("a.example"))
+    raw = origin.raw_request("b.example", "PUT", "/_matrix/federation/v1/send/1", origin.transaction())
+    with untouched(other):
+        assert exchange(router.federation, raw, tls=unchecked(), server_name="a.example").status == 421
+    assert exchange(router.federation, raw, tls=unchecked(), server_name="b.example").status == 200
+
+
+def test_one_certificate_for_one_of_a_servers_hosts_is_for_all_of_them(start_router, ca, homeserver):
+    router = start_router(certificates=[ca.issue("matrix.a.example")], server={"hosts": ["a.example", "matrix.a.example"]})
+    with contextlib.closing(tls(router, "matrix.a.example")) as sock:
+        assert get(sock, "a.example").status == 404
+    assert len(homeserver.of(VERSION)) == 1
+
+
+def test_a_trusted_proxy_may_reach_any_server_over_its_connection(start_router, ca, homeserver, other):
+    router = start_router([homeserver, other], certificates=[ca.issue("a.example")], trusted_proxies=["127.0.0.0/8"])
+    with contextlib.closing(tls(router, "a.example")) as sock:
+        assert get(sock, "b.example").status == 404
+    assert len(other.of(VERSION)) == 1
+
+
+def test_a_reload_exchanges_certificates_under_connections_and_requests(start_with, ca, folder, homeserver, other):
+    put(ca, folder, "a.example")
+    router = start_with(folder)
+    homeserver.on(VERSION, Answer(200, b'{"slow":true}', delay_s=3))
+    busy, idle = tls(router, "a.example"), tls(router, "a.example")
+    old_serial = serial_of(idle)
+    assert get(idle, "b.example").status == 421
+    idle.close()
+    idle = tls(router, "a.example")
+    answers = []
+    thread = threading.Thread(target=lambda: answers.append(get(busy, "a.example")))
+    thread.start()
+    wait_until(lambda: homeserver.of(VERSION), "the request at the homeserver")
+    put(ca, folder, "a.example")  # renewed
+    put(ca, folder, "b.example")
+    reload(router)
+    wait_until(lambda: serial_of(tls(router, "a.example")) != old_serial, "the renewed certificate")
+    wait_until(lambda: _is_shown(router, "b.example"), "the new certificate")
+    assert answers == []
+    thread.join(WAIT_S)
+    assert [answer.status for answer in answers] == [200]
+    homeserver.on(VERSION, Answer(200, b'{"slow":false}'))
+    assert get(idle, "a.example").status == 200  # on a connection of before, too
+    assert get(busy, "a.example").status == 200
+    busy.close()
+    idle.close()
+    (folder / "a.example.crt").unlink()
+    reload(router)
+    wait_until(lambda: not _is_shown(router, "a.example"), "the end of a certificate")
+    assert shown(router, "b.example") == {"b.example"}
+
+
+def _is_shown(router, name):
+    try:
+        return shown(router, name) == {name}
+    except ssl.SSLError:
+        return False
+
+
+@pytest.mark.parametrize("wrong", ["garbage", "no key", "another's key", "empty folder"])
+def test_a_broken_certificate_keeps_those_before_and_says_which(start_with, ca, folder, wrong):
+    put(ca, folder, "a.example")
+    put(ca, folder, "b.example")
+    router = start_with(folder)
+    put(ca, folder, "c.example")
+    named = "b.example.crt"
+    if wrong == "garbage":
+        (folder / "b.example.crt").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    elif wrong == "no key":
+        (folder / "b.example.key").unlink()
+        named = "b.example.key"
+    elif wrong == "another's key":
+        shutil.copy(folder / "c.example.key", folder / "b.example.key")
+        named = "b.example.key"
+    else:
+        for path in list(folder.iterdir()):
+            path.unlink()
+        named = str(folder)
+    records = reload(router, "reload_failed")
+    problems = [record["problem"] for record in records if record["event"] == "reload_problem"]
+    assert len(problems) == 1 and named in problems[0], problems
+    assert shown(router, "a.example") == {"a.example"}
+    assert shown(router, "b.example") == {"b.example"}
+    with pytest.raises(ssl.SSLError):
+        tls(router, "c.example")
+
+
+def test_it_does_not_start_with_a_broken_certificate(start_with, ca, folder):
+    put(ca, folder, "a.example")
+    (folder / "a.example.key").write_text("no key")
+    with pytest.raises(AssertionError, match=r"a\.example\.key: is not a private key"):
+        start_with(folder)
+
+
+def test_cleartext_becomes_tls_by_a_reload(start_router, ca):
+    router = start_router()
+    chain, key = ca.issue("a.example")
+    router.config["listen"]["federation"]["certificates"] = [{"chain": chain, "key": key}]
+    router.write_config()
+    reload(router)
+    wait_until(lambda: _is_shown(router, "a.example"), "the certificate")
+
+
+def test_three_hundred_certificates(start_router, ca, folder):
+    names = [f"s{i}.example" for i in range(300)]
+    for name in names:
+        put(ca, folder, name)
+    router = start_router(server={"hosts": names}, certificate_folder=folder)
+    wrong = [name for i, name in enumerate(names) if shown(router, name, source=f"127.0.{i % 100}.1") != {name}]
+    assert wrong == []
+
+
+# ---------------------------------------------------------------- what the operator is told
+
+
+def issue_until(ca, monkeypatch, folder, name, delta):
+    """A pair that expires in so long; the authority's own certificates expire in two days."""
+    real = ca._builder
+
+    def builder(subject, key):
+        made = real(subject, key)
+        made._not_valid_before = datetime.datetime.utcnow() - datetime.timedelta(days=30)
+        made._not_valid_after = datetime.datetime.utcnow() + delta
+        return made
+    with monkeypatch.context() as patch:
+        patch.setattr(ca, "_builder", builder)
+        put(ca, folder, name)
+
+
+def test_expiry_is_warned_of_and_measured(start_with, ca, folder, monkeypatch):
+    issue_until(ca, monkeypatch, folder, "a.example", datetime.timedelta(days=90))
+    issue_until(ca, monkeypatch, folder, "b.example", datetime.timedelta(days=30))
+    router = start_with(folder)
+    assert router.records("certificate_expires") == [] and router.records("certificate_expired") == []
+    first = router.metric("freshet_certificate_expiry_seconds")
+    in_30_days = datetime.datetime.now(datetime.timezone.utc).timestamp() + 30 * 86400
+    assert abs(first - in_30_days) < 600
+    issue_until(ca, monkeypatch, folder, "c.example", datetime.timedelta(days=13))
+    issue_until(ca, monkeypatch, folder, "d.example", -datetime.timedelta(days=3))
+    records = reload(router)
+    for event, name in (("certificate_expires", "c.example"), ("certificate_expired", "d.example")):
+        found = [record for record in records if record["event"] == event]
+        assert len(found) == 1 and found[0]["level"] == "warn" and f"{name}.crt" in found[0]["file"], found
+        assert re.fullmatch(r"\d{4}-\d\d-\d\d", found[0]["on"])
+    assert router.metric("freshet_certificate_expiry_seconds") < first - 30 * 86400
+
+
+def check_config(router):
+    done = subprocess.run([str(build_dir() / "freshet"), "check-config", str(router.config_file)], capture_output=True,
+                          text=True, timeout=60, check=False)
+    return done.returncode, done.stdout
+
+
+def test_check_config_tells_of_certificates(start_with, ca, folder, monkeypatch):
+    put(ca, folder, "a.example", "*.a.example")
+    put(ca, folder, "b.example")
+    router = start_with(folder)
+    router.config["servers"][0]["hosts"] = ["a.example", "matrix.a.example", "elsewhere.example:8448"]
+    router.write_config()
+    status, text = check_config(router)
+    assert status == 0, text
+    assert re.search(r"/a\.example\.crt: until \d{4}-\d\d-\d\d \(soon\): a\.example \*\.a\.example\n", text)
+    assert "no certificate covers elsewhere.example:8448, a host of a.example\n" in text
+    assert "matrix.a.example," not in text and "PROBLEM" not in text
+    issue_until(ca, monkeypatch, folder, "b.example", -datetime.timedelta(days=3))
+    status, text = check_config(router)
+    assert status == 0 and re.search(r"/b\.example\.crt: EXPIRED \d{4}-\d\d-\d\d: b\.example\n", text)
+    (folder / "b.example.key").write_text("")
+    status, text = check_config(router)
+    assert status == 1
+    assert f"PROBLEM: {folder}/b.example.key: is not a private key" in text
+    assert "PROBLEM: no certificate covers any host of b.example" in text
