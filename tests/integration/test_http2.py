@@ -3,7 +3,6 @@ import contextlib
 import glob
 import os
 import re
-import shutil
 import signal
 import struct
 import subprocess
@@ -357,7 +356,6 @@ def test_a_stopping_router_answers_what_is_under_way(start_router, homeserver):
     assert router.wait_ended() == 0
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="no curl")
 def test_curl_speaks_it(tls_router, ca, homeserver):
     run = subprocess.run(["curl", "-sS", "--http2", "--cacert", str(ca.file), "-w", "%{http_version} %{http_code}", "-m", "20",
                           "--resolve", f"a.example:{tls_router.federation[1]}:127.0.0.1", "-H", "Host: a.example",
