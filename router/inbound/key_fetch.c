@@ -155,6 +155,18 @@ static void on_route(void *arg, const struct server_route *route)
     }
 }
 
+/* DNS does not care for the case of letters, but a key document's name must be the same byte for
+ * byte. Nobody's fetch is spent on the many spellings of one name. */
+static bool is_lower(struct span name)
+{
+    for (size_t i = 0; i < name.size; i++) {
+        if (ascii_lower(name.data[i]) != name.data[i]) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static enum err begin(struct key_fetch *kf)
 {
     const char *host = NULL;
@@ -163,6 +175,9 @@ static enum err begin(struct key_fetch *kf)
     if (kf->options->upstream_of != NULL &&
         kf->options->upstream_of(kf->options->arg, server_of(kf), &host, &port)) {
         return ask_upstream(kf, host, port);
+    }
+    if (!is_lower(server_of(kf))) {
+        return ERR_NOT_FOUND;
     }
     discovery_find(kf->options->discovery, &kf->wait, server_of(kf), on_route, kf);
     return ERR_OK;
