@@ -195,7 +195,7 @@ static void make_room(struct discovery *discovery)
 {
     struct link *link = list_first(&discovery->by_age);
 
-    while (discovery->by_name.n >= DISCOVERY_NAMES_MAX && link != NULL) {
+    while (discovery->by_name.n >= discovery->options.max_names && link != NULL) {
         struct found *found = LIST_ENTRY(link, struct found, by_age);
         link = list_next(&discovery->by_age, link);
         if (found->search == NULL) {
@@ -544,6 +544,9 @@ struct discovery *discovery_new(const struct discovery_options *options)
 
     CHECK(discovery != NULL);
     discovery->options = *options;
+    if (options->max_names == 0) {
+        discovery->options.max_names = DISCOVERY_NAMES_MAX;
+    }
     table_init(&discovery->by_name);
     list_init(&discovery->by_age);
     return discovery;

@@ -49,7 +49,9 @@ struct discovery_options {
     const char *ca_file, *connect_to;
     bool (*allow_address)(void *arg, const struct in6_addr *address);
     void *arg;
-    uint64_t (*now_us)(void *arg); /* monotonic; NULL: the clock's, for anything but tests */
+    /* For tests: monotonic, NULL: the clock's; 0: DISCOVERY_NAMES_MAX. */
+    uint64_t (*now_us)(void *arg);
+    size_t max_names;
 };
 
 struct discovery *discovery_new(const struct discovery_options *options);

@@ -151,17 +151,24 @@ static bool follow(struct fetch *fetch, long status)
     return true;
 }
 
+/* The times that libcurl takes say less: TLS may have failed after the connection was there. */
+static bool was_connected(CURL *easy, CURLcode code)
+{
+    long port = 0; /* of our own end */
+
+    curl_easy_getinfo(easy, CURLINFO_LOCAL_PORT, &port);
+    return code != CURLE_COULDNT_CONNECT && port > 0;
+}
+
 /* The handler may start and cancel fetches, so the fetch is out of libcurl's hands by then. */
 static void complete(struct fetch *fetch, CURLcode code)
 {
     char cache_control[HEADER_KEPT_MAX], expires[HEADER_KEPT_MAX];
     struct fetch_answer answer = {.result = result_of(code, fetch)};
-    curl_off_t connect_us = 0;
     long status = 0;
 
     curl_easy_getinfo(fetch->easy, CURLINFO_RESPONSE_CODE, &status);
-    curl_easy_getinfo(fetch->easy, CURLINFO_CONNECT_TIME_T, &connect_us);
-    fetch->was_connected = fetch->was_connected || connect_us > 0;
+    fetch->was_connected = fetch->was_connected || was_connected(fetch->easy, code);
     if (answer.result == ERR_OK && follow(fetch, status)) {
         return;
     }

@@ -245,6 +245,17 @@ def test_the_next_srv_target_is_tried_when_nobody_is_at_the_first(world):
     assert world.dns.asked("nowhere.test") and world.dns.asked("first.test")
 
 
+def test_the_next_srv_target_is_not_tried_when_somebody_is_at_the_first(world):
+    remote = Remote("original.test")
+    world.dns.add("_matrix-fed._tcp.original.test", SRV, (10, 1, 8508, "first.test"), (20, 1, 8508, "second.test"))
+    world.dns.add("first.test", A, OTHER)
+    world.dns.add("second.test", A, GOOD)
+    first = world.site(OTHER, 8508, "another.test")
+    second = world.key_site(remote, 8508, "original.test")
+    assert not remote.is_authenticated_by(world.router(f"{GOOD}/32", f"{OTHER}/32"))
+    assert (first.n_connections, second.n_connections) == (1, 0)
+
+
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 def test_a_redirect_of_well_known_is_followed(world, status):
     remote = Remote("original.test")

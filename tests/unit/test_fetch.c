@@ -171,6 +171,26 @@ static void nobody_there_is_no_answer(void **state)
     assert_int_equal(run(f, &request), ERR_CLOSED);
 }
 
+static void whether_somebody_was_there_is_told(void **state)
+{
+    struct fixture *f = *state;
+    struct fetch_request request = request_of(f);
+
+    assert_int_equal(run(f, &request), ERR_OK);
+    assert_true(f->was_connected);
+    request.ca_file = f->other.chain;
+    assert_int_equal(run(f, &request), ERR_TLS);
+    assert_true(f->was_connected);
+    request.is_internal = false;
+    assert_int_equal(run(f, &request), ERR_CLOSED);
+    assert_false(f->was_connected);
+    request = request_of(f);
+    http_listener_free(f->rig.listener);
+    f->rig.listener = NULL;
+    assert_int_equal(run(f, &request), ERR_CLOSED);
+    assert_false(f->was_connected);
+}
+
 static bool allow_none(void *arg, const struct in6_addr *address)
 {
     (void)address;
@@ -199,6 +219,28 @@ static void private_addresses_are_dialled_only_if_allowed(void **state)
     request.allow_address = allow_loopback;
     assert_int_equal(run(f, &request), ERR_OK);
     assert_int_equal(n_asked, 2);
+}
+
+static void no_address_is_dialled_twice_with_the_same_dials(void **state)
+{
+    struct fixture *f = *state;
+    struct fetch_request request = request_of(f);
+    struct fetch_dials dials = {.n = 0};
+    unsigned n_asked = 0;
+
+    request.is_internal = false;
+    request.allow_arg = &n_asked;
+    request.allow_address = allow_loopback;
+    request.dials = &dials;
+    assert_int_equal(run(f, &request), ERR_OK);
+    assert_int_equal(run(f, &request), ERR_CLOSED);
+    assert_false(f->was_connected);
+    assert_int_equal(dials.n, 1);
+    request.dials = NULL;
+    assert_int_equal(run(f, &request), ERR_OK);
+    dials = (struct fetch_dials){.n = FETCH_DIALS_MAX};
+    request.dials = &dials;
+    assert_int_equal(run(f, &request), ERR_CLOSED);
 }
 
 static void a_fetch_may_be_cancelled_before_and_after_it_was_sent(void **state)
@@ -265,7 +307,45 @@ static void special_addresses_are_not_public(void **state)
         {"::", false},
         {"::1", false},
         {"::127.0.0.1", false},
+        {"::ffff:0:127.0.0.1", false}, /* translated */
+        {"::ffff:11.0.0.0", true},
+        {"::ffff:9.255.255.255", true},
+        {"::ffff:1.0.0.0", true},
+        {"::ffff:126.255.255.255", true},
+        {"::ffff:128.0.0.0", true},
+        {"::ffff:100.128.0.0", true},
+        {"::ffff:169.253.255.255", true},
+        {"::ffff:169.255.0.0", true},
+        {"::ffff:192.0.2.1", false},
+        {"::ffff:192.88.99.1", false},
+        {"::ffff:192.88.100.0", true},
+        {"::ffff:198.18.0.0", false},
+        {"::ffff:198.20.0.0", true},
+        {"::ffff:198.51.100.1", false},
+        {"::ffff:203.0.113.1", false},
+        {"::ffff:240.0.0.1", false},
         {"64:ff9b::8.8.8.8", true},
+        {"64:ff9b::127.0.0.1", false},
+        {"64:ff9b::169.254.169.254", false},
+        {"64:ff9b:1::8.8.8.8", false},
+        {"64:ff9b:1:ffff::1", false},
+        {"100::1", false},
+        {"100:0:0:1::1", true},
+        {"2001::1", false}, /* Teredo */
+        {"2001:0:808:808::1", false},
+        {"2001:2::1", false},
+        {"2001:10::1", false},
+        {"2001:1ff:ffff::1", false},
+        {"2001:200::1", true},
+        {"2001:db7::1", true},
+        {"2001:db9::1", true},
+        {"2002:a00:1::1", false},
+        {"2002:c0a8:101::1", false},
+        {"3fff::1", false},
+        {"3fff:1000::1", true},
+        {"5f00::1", false},
+        {"febf::1", false},
+        {"fe00::1", true},
         {"64:ff9b::10.0.0.1", false},
         {"2002:7f00:1::1", false},
         {"2002:808:808::1", true},
@@ -300,6 +380,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_answer_that_does_not_come_times_out, setup, teardown),
         cmocka_unit_test_setup_teardown(an_answer_that_breaks_off_is_none, setup, teardown),
         cmocka_unit_test_setup_teardown(nobody_there_is_no_answer, setup, teardown),
+        cmocka_unit_test_setup_teardown(whether_somebody_was_there_is_told, setup, teardown),
+        cmocka_unit_test_setup_teardown(no_address_is_dialled_twice_with_the_same_dials, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(private_addresses_are_dialled_only_if_allowed, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(a_fetch_may_be_cancelled_before_and_after_it_was_sent,

@@ -1,0 +1,112 @@
+#include "proto/srv.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#define HEADER(n_records) "\x01\x02\x81\x80\0\1\0" n_records "\0\0\0\0"
+#define QUESTION          "\1a\4test\0\0\x21\0\1"
+#define RECORD(ttl, size) "\xc0\x0c\0\x21\0\1\0\0\0" ttl "\0" size
+#define OTHER(type)       "\xc0\x0c\0" type "\0\1\0\0\0\1\0\4zzzz"
+
+static void an_answer_becomes_records(void **state)
+{
+    static const struct {
+        const char *name;
+        struct span message;
+        bool is_answer;
+        const char *target; /* of the first; NULL: there is none */
+        uint32_t ttl_s;
+    } rows[] = {
+        {"no record", SPAN_INIT(HEADER("\0") QUESTION), true, NULL, UINT32_MAX},
+        {"one", SPAN_INIT(HEADER("\1") QUESTION RECORD("\x3c", "\x0d") "\0\1\0\2\x21\0\1b\3c-_\0"),
+         true, "b.c-_", 60},
+        {"the target is the root",
+         SPAN_INIT(HEADER("\1") QUESTION RECORD("\x3c", "\7") "\0\1\0\2\x21\0\0"), true, "", 60},
+        {"a pointer back",
+         SPAN_INIT(HEADER("\1") QUESTION RECORD("\x3c", "\x0a") "\0\1\0\2\x21\0\1b\xc0\x0c"), true,
+         "b.a.test", 60},
+        {"a pointer to itself",
+         SPAN_INIT(HEADER("\1") QUESTION RECORD("\x3c", "\x08") "\0\1\0\2\x21\0\xc0\x2a"), true,
+         NULL, UINT32_MAX},
+        {"a pointer forward",
+         SPAN_INIT(HEADER("\1") QUESTION RECORD("\x3c", "\x08") "\0\1\0\2\x21\0\xc0\x30"
+                                                                "zzzzzzzz"),
+         true, NULL, UINT32_MAX},
+        {"a target with a slash",
+         SPAN_INIT(HEADER("\1") QUESTION RECORD("\x3c", "\x0b") "\0\1\0\2\x21\0\3b/c\0"), true,
+         NULL, UINT32_MAX},
+        {"a target with a NUL",
+         SPAN_INIT(HEADER("\1") QUESTION RECORD("\x3c", "\x0b") "\0\1\0\2\x21\0\3b\0c\0"), true,
+         NULL, UINT32_MAX},
+        {"another type before it",
+         SPAN_INIT(HEADER("\2") QUESTION OTHER("\1") RECORD("\5", "\x09") "\0\1\0\2\x21\0\1b\0"),
+         true, "b", 5},
+        {"the least TTL counts",
+         SPAN_INIT(HEADER("\2") QUESTION RECORD("\5", "\x09") "\0\1\0\2\x21\0\1b\0" RECORD(
+             "\4", "\x09") "\0\1\0\2\x21\0\1c\0"),
+         true, "b", 4},
+        {"cut in the target",
+         SPAN_INIT(HEADER("\1") QUESTION RECORD("\x3c", "\x0d") "\0\1\0\2\x21\0\1b\3c"), false,
+         NULL, 0},
+        {"cut in the question", SPAN_INIT(HEADER("\0") "\1a\4te"), false, NULL, 0},
+        {"a header alone", SPAN_INIT("\1\2\x81\x80\0\1\0\1"), false, NULL, 0},
+        {"nothing", SPAN_INIT(""), false, NULL, 0},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct srv_answer answer;
+        bool is_answer = srv_answer_decode(&answer, rows[i].message);
+        bool has_target = is_answer && answer.n > 0;
+        if (is_answer != rows[i].is_answer || has_target != (rows[i].target != NULL) ||
+            (is_answer && answer.ttl_s != rows[i].ttl_s) ||
+            (has_target && strcmp(answer.records[0].target, rows[i].target) != 0)) {
+            fail_msg("row failed: %s", rows[i].name);
+        }
+        if (has_target) {
+            assert_int_equal(answer.records[0].priority, 1);
+            assert_int_equal(answer.records[0].weight, 2);
+            assert_int_equal(answer.records[0].port, 0x2100);
+        }
+    }
+}
+
+static struct srv_record record(uint16_t priority, uint16_t weight, uint16_t port)
+{
+    return (struct srv_record){.priority = priority, .weight = weight, .port = port, .target = "a"};
+}
+
+static void priorities_come_before_weights(void **state)
+{
+    const struct srv_answer answer = {.n = 5,
+                                      .records = {record(20, 65535, 1), record(10, 0, 2),
+                                                  record(10, 900, 3), record(10, 100, 4),
+                                                  record(5, 0, 5)}};
+    unsigned n_second[6] = {0};
+
+    (void)state;
+    for (uint64_t seed = 0; seed < 10000; seed++) {
+        struct srv_answer ordered = answer;
+        srv_answer_order(&ordered, seed);
+        assert_int_equal(ordered.records[0].port, 5);
+        assert_int_equal(ordered.records[4].port, 1);
+        n_second[ordered.records[1].port]++;
+    }
+    assert_in_range(n_second[3], 8700, 9300);
+    assert_in_range(n_second[4], 700, 1300);
+    assert_in_range(n_second[2], 1, 50);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_answer_becomes_records),
+        cmocka_unit_test(priorities_come_before_weights),
+    };
+
+    return cmocka_run_group_tests_name("srv", tests, NULL, NULL);
+}
