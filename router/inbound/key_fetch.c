@@ -95,7 +95,7 @@ static void on_document(void *arg, const struct fetch_answer *answer)
 }
 
 static enum err ask(struct key_fetch *kf, struct writer *url, struct span host,
-                    struct fetch_request *request)
+                    struct fetch_request request)
 {
     const struct http_header header = {SPAN_LIT("Host"), host};
     uint32_t left = ms_left(kf);
@@ -103,13 +103,13 @@ static enum err ask(struct key_fetch *kf, struct writer *url, struct span host,
     if (url->failed) {
         return err_raise(ERR_CONFIG, "the address of a server's keys is too long");
     }
-    request->url = url->data;
-    request->headers = &header;
-    request->n_headers = 1;
-    request->timeout_ms = left;
-    request->max_bytes = KEY_DOCUMENT_SIZE_MAX;
+    request.url = url->data;
+    request.headers = &header;
+    request.n_headers = 1;
+    request.timeout_ms = left;
+    request.max_bytes = KEY_DOCUMENT_SIZE_MAX;
     return left == 0 ? ERR_TIMEOUT
-                     : fetch_start(&kf->fetch, kf->options->fetcher, request, on_document, kf);
+                     : fetch_start(&kf->fetch, kf->options->fetcher, &request, on_document, kf);
 }
 
 static enum err ask_place(struct key_fetch *kf)
@@ -120,7 +120,7 @@ static enum err ask_place(struct key_fetch *kf)
     writer_init(&url, URL_MAX);
     server_route_write_url(&url, &kf->route, key_path);
     discovery_fill_request(&request, kf->options->discovery, &kf->route, kf->place);
-    return ask(kf, &url, span_str(kf->route.host_header), &request);
+    return ask(kf, &url, span_str(kf->route.host_header), request);
 }
 
 static enum err ask_upstream(struct key_fetch *kf, const char *host, uint16_t port)
@@ -137,7 +137,7 @@ static enum err ask_upstream(struct key_fetch *kf, const char *host, uint16_t po
     writer_u64(&url, port);
     writer_bytes(&url, key_path);
     writer_char(&url, '\0');
-    return ask(kf, &url, server_of(kf), &request);
+    return ask(kf, &url, server_of(kf), request);
 }
 
 static void on_route(void *arg, const struct server_route *route)

@@ -28,7 +28,7 @@ enum {
 };
 
 static const char *const services[N_SERVICES] = {"_matrix-fed._tcp.", "_matrix._tcp."};
-static const uint64_t us_per_s = 1000 * 1000;
+static const uint64_t us_per_s = UINT64_C(1000) * 1000;
 
 struct discovery {
     struct discovery_options options;
@@ -109,7 +109,7 @@ static uint64_t now_us(const struct discovery *discovery)
                                              : clock_monotonic_us();
 }
 
-static uint8_t chance(void)
+static uint8_t random_byte(void)
 {
     uint8_t byte;
 
@@ -118,9 +118,9 @@ static uint8_t chance(void)
 }
 
 /* 10 % more or less. */
-static uint64_t jitter(uint64_t seconds, uint8_t by)
+static uint64_t jitter(uint64_t seconds, uint8_t chance)
 {
-    return seconds - seconds / 10 + seconds * by / (5 * UINT64_C(255));
+    return seconds - seconds / 10 + seconds * chance / (5 * UINT64_C(255));
 }
 
 static uint64_t clamp(uint64_t value, uint64_t least, uint64_t most)
@@ -131,21 +131,21 @@ static uint64_t clamp(uint64_t value, uint64_t least, uint64_t most)
     return value > most ? most : value;
 }
 
-uint64_t discovery_keep_s(int64_t lifetime_s, uint8_t by)
+uint64_t discovery_keep_s(int64_t lifetime_s, uint8_t chance)
 {
     uint64_t seconds =
         lifetime_s < 0 ? KEEP_DEFAULT_S : clamp((uint64_t)lifetime_s, KEEP_LEAST_S, KEEP_MOST_S);
 
-    return clamp(jitter(seconds, by), KEEP_LEAST_S, KEEP_MOST_S);
+    return clamp(jitter(seconds, chance), KEEP_LEAST_S, KEEP_MOST_S);
 }
 
-uint64_t discovery_keep_failure_s(bool is_certain, unsigned n_failures, uint8_t by)
+uint64_t discovery_keep_failure_s(bool is_certain, unsigned n_failures, uint8_t chance)
 {
     unsigned doublings = n_failures > 0 ? n_failures - 1 : 0;
     uint64_t seconds = (uint64_t)KEEP_LEAST_S
                        << (doublings < DOUBLINGS_MAX ? doublings : DOUBLINGS_MAX);
 
-    return clamp(jitter(is_certain ? KEEP_FAILURE_MOST_S : seconds, by), KEEP_LEAST_S,
+    return clamp(jitter(is_certain ? KEEP_FAILURE_MOST_S : seconds, chance), KEEP_LEAST_S,
                  KEEP_FAILURE_MOST_S);
 }
 
@@ -396,7 +396,7 @@ static void note_failure(struct found *found, bool is_certain, uint64_t now)
 {
     found->n_failures++;
     found->well_known_until_us =
-        now + discovery_keep_failure_s(is_certain, found->n_failures, chance()) * us_per_s;
+        now + discovery_keep_failure_s(is_certain, found->n_failures, random_byte()) * us_per_s;
     if (is_certain || found->delegated_until_us <= now) {
         set_delegated(found, (struct span){0});
     }
@@ -415,7 +415,7 @@ static bool take_well_known(struct found *found, const struct fetch_answer *answ
         int64_t lifetime_s =
             http_lifetime_s(answer->cache_control, answer->expires, clock_ms() / 1000);
         found->n_failures = 0;
-        found->well_known_until_us = now + discovery_keep_s(lifetime_s, chance()) * us_per_s;
+        found->well_known_until_us = now + discovery_keep_s(lifetime_s, random_byte()) * us_per_s;
         found->delegated_until_us = now + KEEP_MOST_S * us_per_s;
         set_delegated(found, name);
     }
@@ -554,13 +554,13 @@ struct discovery *discovery_new(const struct discovery_options *options)
 
 void discovery_free(struct discovery *discovery)
 {
-    struct link *link;
+    struct found *found;
 
     if (discovery == NULL) {
         return;
     }
-    while ((link = list_first(&discovery->by_age)) != NULL) {
-        struct found *found = LIST_ENTRY(link, struct found, by_age);
+    struct table_iter iter = table_iterate(&discovery->by_name);
+    while ((found = table_next(&iter, NULL)) != NULL) {
         CHECK(found->search == NULL || list_is_empty(&found->search->waiting));
         forget(found);
     }

@@ -538,9 +538,7 @@ static void begin(struct fetch *fetch)
 {
     char host[URL_HOST_MAX];
 
-    if (ms_left(fetch) == 0) {
-        fail_later(fetch);
-    } else if (fetch->is_internal || fetch->has_fixed_place) {
+    if (fetch->is_internal || fetch->has_fixed_place) {
         dial(fetch, NULL);
     } else if (fetch->dial_host != NULL) {
         look_up(fetch, fetch->dial_host);

@@ -27,7 +27,7 @@ struct dns_stub {
     int fd;
     char address[32];           /* "127.0.0.1:PORT" */
     const struct dns_row *rows; /* until one without a name */
-    uint32_t ttl_s;
+    atomic_uint ttl_s;
     atomic_uint n_queries;
 };
 
@@ -57,17 +57,16 @@ static inline void dns_put_name(uint8_t *message, size_t *size, const char *name
 
 static inline void dns_put_data(uint8_t *message, size_t *size, const struct dns_row *row)
 {
-    unsigned priority, weight, port;
-    char target[256] = "";
+    char *rest = NULL;
     size_t at = *size;
 
     dns_put(message, size, 0, 2);
     if (row->type == ns_t_srv) {
-        CHECK(sscanf(row->data, "%u %u %u %255s", &priority, &weight, &port, target) >= 3);
-        dns_put(message, size, priority, 2);
-        dns_put(message, size, weight, 2);
-        dns_put(message, size, port, 2);
-        dns_put_name(message, size, strcmp(target, ".") == 0 ? "" : target);
+        dns_put(message, size, (uint32_t)strtoul(row->data, &rest, 10), 2);
+        dns_put(message, size, (uint32_t)strtoul(rest, &rest, 10), 2);
+        dns_put(message, size, (uint32_t)strtoul(rest, &rest, 10), 2);
+        CHECK(*rest == ' ');
+        dns_put_name(message, size, strcmp(rest, " .") == 0 ? "" : rest + 1);
     } else {
         int family = row->type == ns_t_a ? AF_INET : AF_INET6;
         CHECK(inet_pton(family, row->data, message + *size) == 1);
@@ -115,7 +114,7 @@ static inline size_t dns_answer(const struct dns_stub *stub, uint8_t message[DNS
             dns_put(message, &size, 0xc000 | DNS_HEADER, 2);
             dns_put(message, &size, type, 2);
             dns_put(message, &size, ns_c_in, 2);
-            dns_put(message, &size, stub->ttl_s, 4);
+            dns_put(message, &size, atomic_load(&stub->ttl_s), 4);
             dns_put_data(message, &size, row);
             n_answers++;
         }
@@ -158,7 +157,7 @@ static inline void dns_stub_start(struct dns_stub *stub, const struct dns_row *r
     socklen_t size = sizeof address;
 
     stub->rows = rows;
-    stub->ttl_s = 3600;
+    atomic_init(&stub->ttl_s, 3600);
     atomic_init(&stub->n_queries, 0);
     stub->fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     CHECK(stub->fd >= 0 && bind(stub->fd, (struct sockaddr *)&address, sizeof address) == 0);

@@ -165,9 +165,9 @@ static void find_known(struct fixture *f, const char *server)
     assert_int_equal(f->rig.n_heads, n_heads);
 }
 
-static void pass(struct fixture *f, uint64_t seconds)
+static void pass(struct fixture *f, int seconds)
 {
-    f->now_us += seconds * 1000 * 1000;
+    f->now_us += (uint64_t)seconds * 1000 * 1000;
 }
 
 static void the_steps_lead_to_places(void **state)
@@ -209,7 +209,7 @@ static void the_steps_lead_to_places(void **state)
 
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         bool is_asked = rows[i].delegated == NULL || rows[i].delegated[0] != '-';
-        pass(f, (uint64_t)49 * HOUR_S);
+        pass(f, 49 * HOUR_S);
         if (is_asked) {
             find_anew(f, rows[i].server, rows[i].delegated);
         } else {
@@ -246,7 +246,7 @@ static void records_are_kept_for_their_ttl(void **state)
 {
     struct fixture *f = *state;
 
-    f->dns_stub.ttl_s = 120;
+    atomic_store(&f->dns_stub.ttl_s, 120);
     find_anew(f, "srv.d.test", NULL);
     unsigned n_queries = atomic_load(&f->dns_stub.n_queries);
     pass(f, 119);
@@ -288,7 +288,7 @@ static void a_delegation_outlives_failures_for_two_days(void **state)
         find_anew(f, "a.d.test", "");
         assert_string_equal(f->route.host_header, "b.d.test:5");
     }
-    pass(f, (uint64_t)42 * HOUR_S);
+    pass(f, 42 * HOUR_S);
     find_anew(f, "a.d.test", "");
     assert_string_equal(f->route.host_header, "a.d.test");
 }

@@ -140,7 +140,7 @@ static void records_none_and_no_answer_are_told_apart(void **state)
     assert_true(f->has_srv);
     assert_int_equal(f->srv.n, 1);
     assert_string_equal(f->srv.records[0].target, "target.test");
-    assert_int_equal(f->srv.ttl_s, f->stub.ttl_s);
+    assert_int_equal(f->srv.ttl_s, atomic_load(&f->stub.ttl_s));
     for (unsigned i = 0; i < 2; i++) {
         dns_find_srv(&f->query, f->dns, i == 0 ? "no.test" : "four.test", PATIENCE_MS, on_srv, f);
         RUN_UNTIL(f->loop, f->n_done == i + 2);

@@ -279,92 +279,92 @@ static void what_cannot_be_sent_is_not(void **state)
     }
 }
 
+static const struct {
+    const char *text;
+    bool is_public;
+} addresses[] = {
+    {"::ffff:8.8.8.8", true},
+    {"::ffff:172.15.255.255", true},
+    {"::ffff:172.16.0.0", false},
+    {"::ffff:172.31.255.255", false},
+    {"::ffff:172.32.0.0", true},
+    {"::ffff:10.1.2.3", false},
+    {"::ffff:127.0.0.1", false},
+    {"::ffff:0.0.0.0", false},
+    {"::ffff:100.63.255.255", true},
+    {"::ffff:100.64.0.1", false},
+    {"::ffff:169.254.169.254", false},
+    {"::ffff:192.168.0.1", false},
+    {"::ffff:192.0.0.1", false},
+    {"::ffff:192.0.1.1", true},
+    {"::ffff:198.17.0.1", true},
+    {"::ffff:198.19.0.1", false},
+    {"::ffff:224.0.0.1", false},
+    {"::ffff:223.255.255.255", true},
+    {"::ffff:255.255.255.255", false},
+    {"::", false},
+    {"::1", false},
+    {"::127.0.0.1", false},
+    {"::ffff:0:127.0.0.1", false}, /* translated */
+    {"::ffff:11.0.0.0", true},
+    {"::ffff:9.255.255.255", true},
+    {"::ffff:1.0.0.0", true},
+    {"::ffff:126.255.255.255", true},
+    {"::ffff:128.0.0.0", true},
+    {"::ffff:100.128.0.0", true},
+    {"::ffff:169.253.255.255", true},
+    {"::ffff:169.255.0.0", true},
+    {"::ffff:192.0.2.1", false},
+    {"::ffff:192.88.99.1", false},
+    {"::ffff:192.88.100.0", true},
+    {"::ffff:198.18.0.0", false},
+    {"::ffff:198.20.0.0", true},
+    {"::ffff:198.51.100.1", false},
+    {"::ffff:203.0.113.1", false},
+    {"::ffff:240.0.0.1", false},
+    {"64:ff9b::8.8.8.8", true},
+    {"64:ff9b::127.0.0.1", false},
+    {"64:ff9b::169.254.169.254", false},
+    {"64:ff9b:1::8.8.8.8", false},
+    {"64:ff9b:1:ffff::1", false},
+    {"100::1", false},
+    {"100:0:0:1::1", true},
+    {"2001::1", false}, /* Teredo */
+    {"2001:0:808:808::1", false},
+    {"2001:2::1", false},
+    {"2001:10::1", false},
+    {"2001:1ff:ffff::1", false},
+    {"2001:200::1", true},
+    {"2001:db7::1", true},
+    {"2001:db9::1", true},
+    {"2002:a00:1::1", false},
+    {"2002:c0a8:101::1", false},
+    {"3fff::1", false},
+    {"3fff:1000::1", true},
+    {"5f00::1", false},
+    {"febf::1", false},
+    {"fe00::1", true},
+    {"64:ff9b::10.0.0.1", false},
+    {"2002:7f00:1::1", false},
+    {"2002:808:808::1", true},
+    {"2001:db8::1", false},
+    {"2001:4860::1", true},
+    {"fc00::1", false},
+    {"fdff::1", false},
+    {"fe80::1", false},
+    {"fec0::1", false},
+    {"ff02::1", false},
+    {"2a00::1", true},
+};
+
 static void special_addresses_are_not_public(void **state)
 {
-    static const struct {
-        const char *text;
-        bool is_public;
-    } rows[] = {
-        {"::ffff:8.8.8.8", true},
-        {"::ffff:172.15.255.255", true},
-        {"::ffff:172.16.0.0", false},
-        {"::ffff:172.31.255.255", false},
-        {"::ffff:172.32.0.0", true},
-        {"::ffff:10.1.2.3", false},
-        {"::ffff:127.0.0.1", false},
-        {"::ffff:0.0.0.0", false},
-        {"::ffff:100.63.255.255", true},
-        {"::ffff:100.64.0.1", false},
-        {"::ffff:169.254.169.254", false},
-        {"::ffff:192.168.0.1", false},
-        {"::ffff:192.0.0.1", false},
-        {"::ffff:192.0.1.1", true},
-        {"::ffff:198.17.0.1", true},
-        {"::ffff:198.19.0.1", false},
-        {"::ffff:224.0.0.1", false},
-        {"::ffff:223.255.255.255", true},
-        {"::ffff:255.255.255.255", false},
-        {"::", false},
-        {"::1", false},
-        {"::127.0.0.1", false},
-        {"::ffff:0:127.0.0.1", false}, /* translated */
-        {"::ffff:11.0.0.0", true},
-        {"::ffff:9.255.255.255", true},
-        {"::ffff:1.0.0.0", true},
-        {"::ffff:126.255.255.255", true},
-        {"::ffff:128.0.0.0", true},
-        {"::ffff:100.128.0.0", true},
-        {"::ffff:169.253.255.255", true},
-        {"::ffff:169.255.0.0", true},
-        {"::ffff:192.0.2.1", false},
-        {"::ffff:192.88.99.1", false},
-        {"::ffff:192.88.100.0", true},
-        {"::ffff:198.18.0.0", false},
-        {"::ffff:198.20.0.0", true},
-        {"::ffff:198.51.100.1", false},
-        {"::ffff:203.0.113.1", false},
-        {"::ffff:240.0.0.1", false},
-        {"64:ff9b::8.8.8.8", true},
-        {"64:ff9b::127.0.0.1", false},
-        {"64:ff9b::169.254.169.254", false},
-        {"64:ff9b:1::8.8.8.8", false},
-        {"64:ff9b:1:ffff::1", false},
-        {"100::1", false},
-        {"100:0:0:1::1", true},
-        {"2001::1", false}, /* Teredo */
-        {"2001:0:808:808::1", false},
-        {"2001:2::1", false},
-        {"2001:10::1", false},
-        {"2001:1ff:ffff::1", false},
-        {"2001:200::1", true},
-        {"2001:db7::1", true},
-        {"2001:db9::1", true},
-        {"2002:a00:1::1", false},
-        {"2002:c0a8:101::1", false},
-        {"3fff::1", false},
-        {"3fff:1000::1", true},
-        {"5f00::1", false},
-        {"febf::1", false},
-        {"fe00::1", true},
-        {"64:ff9b::10.0.0.1", false},
-        {"2002:7f00:1::1", false},
-        {"2002:808:808::1", true},
-        {"2001:db8::1", false},
-        {"2001:4860::1", true},
-        {"fc00::1", false},
-        {"fdff::1", false},
-        {"fe80::1", false},
-        {"fec0::1", false},
-        {"ff02::1", false},
-        {"2a00::1", true},
-    };
-
     (void)state;
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+    for (size_t i = 0; i < sizeof addresses / sizeof addresses[0]; i++) {
         struct in6_addr address;
-        CHECK(inet_pton(AF_INET6, rows[i].text, &address) == 1);
-        if (address_is_public(&address) != rows[i].is_public) {
-            fail_msg("%s", rows[i].text);
+        CHECK(inet_pton(AF_INET6, addresses[i].text, &address) == 1);
+        if (address_is_public(&address) != addresses[i].is_public) {
+            fail_msg("%s", addresses[i].text);
         }
     }
 }

@@ -17,44 +17,44 @@ static void an_answer_becomes_records(void **state)
     static const struct {
         const char *name;
         struct span message;
-        bool is_answer;
         const char *target; /* of the first; NULL: there is none */
         uint32_t ttl_s;
+        bool is_answer;
     } rows[] = {
-        {"no record", SPAN_INIT(HEADER("\0") QUESTION), true, NULL, UINT32_MAX},
+        {"no record", SPAN_INIT(HEADER("\0") QUESTION), NULL, UINT32_MAX, true},
         {"one", SPAN_INIT(HEADER("\1") QUESTION RECORD("\x3c", "\x0d") "\0\1\0\2\x21\0\1b\3c-_\0"),
-         true, "b.c-_", 60},
+         "b.c-_", 60, true},
         {"the target is the root",
-         SPAN_INIT(HEADER("\1") QUESTION RECORD("\x3c", "\7") "\0\1\0\2\x21\0\0"), true, "", 60},
+         SPAN_INIT(HEADER("\1") QUESTION RECORD("\x3c", "\7") "\0\1\0\2\x21\0\0"), "", 60, true},
         {"a pointer back",
-         SPAN_INIT(HEADER("\1") QUESTION RECORD("\x3c", "\x0a") "\0\1\0\2\x21\0\1b\xc0\x0c"), true,
-         "b.a.test", 60},
+         SPAN_INIT(HEADER("\1") QUESTION RECORD("\x3c", "\x0a") "\0\1\0\2\x21\0\1b\xc0\x0c"),
+         "b.a.test", 60, true},
         {"a pointer to itself",
-         SPAN_INIT(HEADER("\1") QUESTION RECORD("\x3c", "\x08") "\0\1\0\2\x21\0\xc0\x2a"), true,
-         NULL, UINT32_MAX},
+         SPAN_INIT(HEADER("\1") QUESTION RECORD("\x3c", "\x08") "\0\1\0\2\x21\0\xc0\x2a"), NULL,
+         UINT32_MAX, true},
         {"a pointer forward",
          SPAN_INIT(HEADER("\1") QUESTION RECORD("\x3c", "\x08") "\0\1\0\2\x21\0\xc0\x30"
                                                                 "zzzzzzzz"),
-         true, NULL, UINT32_MAX},
+         NULL, UINT32_MAX, true},
         {"a target with a slash",
-         SPAN_INIT(HEADER("\1") QUESTION RECORD("\x3c", "\x0b") "\0\1\0\2\x21\0\3b/c\0"), true,
-         NULL, UINT32_MAX},
+         SPAN_INIT(HEADER("\1") QUESTION RECORD("\x3c", "\x0b") "\0\1\0\2\x21\0\3b/c\0"), NULL,
+         UINT32_MAX, true},
         {"a target with a NUL",
-         SPAN_INIT(HEADER("\1") QUESTION RECORD("\x3c", "\x0b") "\0\1\0\2\x21\0\3b\0c\0"), true,
-         NULL, UINT32_MAX},
+         SPAN_INIT(HEADER("\1") QUESTION RECORD("\x3c", "\x0b") "\0\1\0\2\x21\0\3b\0c\0"), NULL,
+         UINT32_MAX, true},
         {"another type before it",
          SPAN_INIT(HEADER("\2") QUESTION OTHER("\1") RECORD("\5", "\x09") "\0\1\0\2\x21\0\1b\0"),
-         true, "b", 5},
+         "b", 5, true},
         {"the least TTL counts",
          SPAN_INIT(HEADER("\2") QUESTION RECORD("\5", "\x09") "\0\1\0\2\x21\0\1b\0" RECORD(
              "\4", "\x09") "\0\1\0\2\x21\0\1c\0"),
-         true, "b", 4},
+         "b", 4, true},
         {"cut in the target",
-         SPAN_INIT(HEADER("\1") QUESTION RECORD("\x3c", "\x0d") "\0\1\0\2\x21\0\1b\3c"), false,
-         NULL, 0},
-        {"cut in the question", SPAN_INIT(HEADER("\0") "\1a\4te"), false, NULL, 0},
-        {"a header alone", SPAN_INIT("\1\2\x81\x80\0\1\0\1"), false, NULL, 0},
-        {"nothing", SPAN_INIT(""), false, NULL, 0},
+         SPAN_INIT(HEADER("\1") QUESTION RECORD("\x3c", "\x0d") "\0\1\0\2\x21\0\1b\3c"), NULL, 0,
+         false},
+        {"cut in the question", SPAN_INIT(HEADER("\0") "\1a\4te"), NULL, 0, false},
+        {"a header alone", SPAN_INIT("\1\2\x81\x80\0\1\0\1"), NULL, 0, false},
+        {"nothing", SPAN_INIT(""), NULL, 0, false},
     };
 
     (void)state;
