@@ -11,6 +11,7 @@ enum {
     /* Frames other than DATA that wait for the socket before we read no more of what causes them.
      */
     QUEUED_MAX = 128,
+    REST_MS = 1000,  /* without a request, until memory is given back */
     GOAWAY_SIZE = 8, /* bytes. Source: RFC 9113 6.8 */
     ACKS_MAX = 64,   /* that wait for the socket. Source: limits.md, "HTTP/2" */
 };
@@ -103,6 +104,15 @@ void h2_connection_break(struct h2_connection *c, enum reject why, uint32_t code
         c->broken_code = code;
         h2_connection_kick(c);
     }
+}
+
+void h2_connection_idle(struct h2_connection *c)
+{
+    uint32_t idle_ms = c->listener->limits.idle_ms;
+    uint32_t first_ms = idle_ms < REST_MS ? idle_ms : REST_MS;
+
+    c->idle_left_ms = idle_ms - first_ms;
+    timer_start(&c->idle, first_ms);
 }
 
 void h2_connection_kick(struct h2_connection *c)
@@ -235,7 +245,7 @@ void h2_connection_bytes(struct h2_connection *c, struct span bytes)
         return;
     }
     if (!has_preface && c->frames.preface_left == 0 && c->n_streams == 0) {
-        timer_start(&c->idle, c->listener->limits.idle_ms);
+        h2_connection_idle(c);
     }
     watch_block(c);
     h2_connection_kick(c);
@@ -277,9 +287,15 @@ static void on_idle(void *arg)
 
     if (c->frames.preface_left > 0) {
         finish(c);
-        return;
+    } else if (c->idle_left_ms > 0) {
+        if (!nghttp2_session_want_write(c->session)) {
+            h2_memory_rest(&c->memory);
+        }
+        timer_start(&c->idle, c->idle_left_ms);
+        c->idle_left_ms = 0;
+    } else {
+        h2_connection_leave(c);
     }
-    h2_connection_leave(c);
 }
 
 static void on_block_timeout(void *arg)
@@ -357,11 +373,13 @@ static void session_new(struct h2_connection *c)
 {
     nghttp2_session_callbacks *callbacks;
     nghttp2_option *option = options_new();
+    nghttp2_mem memory;
 
     CHECK(nghttp2_session_callbacks_new(&callbacks) == 0);
     nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, on_frame_send);
     h2_stream_set_callbacks(callbacks);
-    CHECK(nghttp2_session_server_new2(&c->session, callbacks, c, option) == 0);
+    h2_memory_init(&memory, &c->memory);
+    CHECK(nghttp2_session_server_new3(&c->session, callbacks, c, option, &memory) == 0);
     nghttp2_session_callbacks_del(callbacks);
     nghttp2_option_del(option);
     submit_settings(c);

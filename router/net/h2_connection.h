@@ -3,6 +3,7 @@
 
 #include "net/h2_frames.h"
 #include "net/h2_head.h"
+#include "net/h2_memory.h"
 #include "net/http_listener.h"
 #include "net/http_transport.h"
 #include "net/stream.h"
@@ -29,9 +30,11 @@ struct h2_connection {
     struct http_listener *listener;
     struct stream *stream;
     nghttp2_session *session;
+    struct h2_memory memory; /* of the session */
     struct in6_addr peer;
-    struct timer idle;  /* without a request; at first, for the preface */
-    struct timer block; /* for the rest of a header block */
+    struct timer idle;     /* without a request; at first, for the preface */
+    uint32_t idle_left_ms; /* after that */
+    struct timer block;    /* for the rest of a header block */
     struct list streams;
     size_t n_streams;
     uint32_t n_requests;
@@ -74,6 +77,7 @@ void h2_connection_bytes(struct h2_connection *c, struct span bytes);
 /* For its parts. The end comes once the present callback has returned. */
 void h2_connection_break(struct h2_connection *c, enum reject why, uint32_t code);
 void h2_connection_kick(struct h2_connection *c);
+void h2_connection_idle(struct h2_connection *c);  /* no request is left */
 void h2_connection_leave(struct h2_connection *c); /* GOAWAY; streams go on */
 
 /* The library's callbacks about requests. */

@@ -355,7 +355,7 @@ static int on_stream_close(nghttp2_session *session, int32_t id, uint32_t code, 
     size_t unconsumed = s->unconsumed;
     h2_stream_free(s);
     if (c->n_streams == 0) {
-        timer_start(&c->idle, c->listener->limits.idle_ms);
+        h2_connection_idle(c);
     }
     return unconsumed == 0 ? 0 : nghttp2_session_consume_connection(session, unconsumed);
 }
