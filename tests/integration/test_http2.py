@@ -305,7 +305,7 @@ def test_a_slow_source_may_be_told_of_each_piece(router, homeserver):
 
 
 def test_a_large_upload_waits_for_a_slow_homeserver(router, homeserver):
-    body = os.urandom(8 << 20)
+    body = os.urandom(3 << 20)
     homeserver.on(FEDERATION, lambda request: Answer(200, str(len(request.body)).encode()))
     with Peer(router.federation) as peer:
         assert peer.request("POST", f"{FEDERATION}/x", body=body).body == str(len(body)).encode()
@@ -446,7 +446,7 @@ def test_what_could_be_read_in_two_ways_is_reset_and_goes_no_further(router, hom
                 # What was refused cost one stream, not the connection.
                 raw.send(raw.headers(3, pseudo(path="/health")))
                 assert raw.until(frames.DataFrame, 3).data == b"OK\n", name
-    wait_until(lambda: router.metric("freshet_refused_total") - before >= len(BAD_HEADS), "all are counted")
+    wait_until(lambda: router.metric("freshet_refused_total", reason="bad_http") - before >= len(BAD_HEADS), "all are counted")
 
 
 def test_bodies_that_are_not_as_announced_are_reset(router, homeserver, origin):
