@@ -31,7 +31,7 @@ static void pass_head(struct relay *relay, const struct http_head *answer)
 static void pass_body(struct relay *relay, struct span bytes)
 {
     http_respond_body(relay->exchange, bytes);
-    if (relay->call != NULL && http_output_size(relay->exchange) > RELAY_WAITING_MAX) {
+    if (relay->call != NULL && http_output_is_full(relay->exchange)) {
         http_call_pause(relay->call);
     }
 }
