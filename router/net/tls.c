@@ -47,7 +47,7 @@ static int choose_protocol(SSL *ssl, const unsigned char **out, unsigned char *o
     return SSL_TLSEXT_ERR_OK;
 }
 
-/* One SSL_CTX for all: each would take 60 KiB, and a lookup in a list. */
+/* One SSL_CTX for all: each would take 13 KiB more, and session tickets would be of one alone. */
 static int choose_certificate(SSL *ssl, int *alert, void *arg)
 {
     const struct tls_identities *identities = arg;

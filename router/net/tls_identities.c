@@ -40,22 +40,30 @@ static void report(struct load *l, const char *text)
     }
 }
 
+/* A reference to the same certificate as it came with another chain, or to this one, which is then
+ * known. */
+static X509 *known_issuer(struct load *l, X509 *issuer)
+{
+    unsigned char digest[EVP_MAX_MD_SIZE];
+    unsigned size = 0;
+
+    CHECK(X509_digest(issuer, EVP_sha256(), digest, &size) == 1);
+    X509 *known = table_get(&l->issuers, span_of(digest, size));
+    if (known == NULL) {
+        table_put(&l->issuers, span_of(digest, size), issuer);
+    }
+    known = known != NULL ? known : issuer;
+    CHECK(X509_up_ref(known) == 1);
+    return known;
+}
+
 /* Has each chain hold the same certificate of an issuer, once in memory. */
 static void share_issuers(struct load *l, const struct tls_identity *identity)
 {
     for (int i = 0; i < sk_X509_num(identity->chain); i++) {
-        unsigned char digest[EVP_MAX_MD_SIZE];
-        unsigned size = 0;
         X509 *mine = sk_X509_value(identity->chain, i);
-        CHECK(X509_digest(mine, EVP_sha256(), digest, &size) == 1);
-        X509 *known = table_get(&l->issuers, span_of(digest, size));
-        if (known == NULL) {
-            table_put(&l->issuers, span_of(digest, size), mine);
-        } else if (known != mine) {
-            CHECK(X509_up_ref(known) == 1);
-            sk_X509_set(identity->chain, i, known);
-            X509_free(mine);
-        }
+        sk_X509_set(identity->chain, i, known_issuer(l, mine));
+        X509_free(mine);
     }
 }
 

@@ -20,6 +20,13 @@ static enum proxy_result decode_in_pieces(struct proxy_header *out, struct span 
     return result;
 }
 
+static void check_whole(const struct proxy_header *header, struct span bytes)
+{
+    CHECK(header->size >= PROXY_FIXED_SIZE && header->size <= PROXY_HEADER_MAX);
+    CHECK(header->size <= bytes.size);
+    CHECK(span_starts_with(bytes, proxy_signature));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct span bytes = span_of(data, size);
@@ -29,9 +36,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     CHECK(decode_in_pieces(&pieced, bytes) == result);
     if (result == PROXY_WHOLE) {
-        CHECK(whole.size >= PROXY_FIXED_SIZE && whole.size <= PROXY_HEADER_MAX);
-        CHECK(whole.size <= size && pieced.size == whole.size);
-        CHECK(span_starts_with(bytes, proxy_signature));
+        check_whole(&whole, bytes);
+        CHECK(pieced.size == whole.size);
         CHECK(memcmp(&whole.address, &pieced.address, sizeof whole.address) == 0);
     }
     return 0;

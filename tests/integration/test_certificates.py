@@ -316,6 +316,11 @@ def test_check_config_tells_of_certificates(start_with, ca, folder, monkeypatch)
     issue_until(ca, monkeypatch, folder, "b.example", -datetime.timedelta(days=3))
     status, text = check_config(router)
     assert status == 0 and re.search(r"/b\.example\.crt: EXPIRED \d{4}-\d\d-\d\d: b\.example\n", text)
+    (folder / "b.example.crt").rename(folder / "b.example.crt.old")
+    status, text = check_config(router)
+    assert status == 1 and text.count("PROBLEM") == 1, text
+    assert "PROBLEM: no certificate covers any host of b.example" in text
+    (folder / "b.example.crt.old").rename(folder / "b.example.crt")
     (folder / "b.example.key").write_text("")
     status, text = check_config(router)
     assert status == 1
