@@ -5,6 +5,9 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 
+/* A prime, so that a client that connects again and again comes from everywhere. */
+enum { SOURCE_STRIDE = 7919 };
+
 void client_init(struct client *client, const struct client_options *options, uint32_t number)
 {
     *client = (struct client){.options = options, .number = number};
@@ -46,9 +49,11 @@ bool client_connect(struct client *client)
     if (client->wire.state != WIRE_SHUT) {
         return true;
     }
+    uint32_t source = client->number + (uint32_t)client->n_connects * SOURCE_STRIDE;
+
     client->n_connects++;
-    return wire_open(&client->wire, &client->options->target, client->number,
-                     client->options->epoll_fd, client);
+    return wire_open(&client->wire, &client->options->target, source, client->options->epoll_fd,
+                     client);
 }
 
 bool client_has_room(const struct client *client)

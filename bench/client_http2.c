@@ -14,6 +14,7 @@ enum {
     LENGTH_SIZE = 21,
 };
 
+/* NOLINTNEXTLINE(readability-function-size): the library says what the parameters are. */
 static ssize_t on_need_body(nghttp2_session *session, int32_t stream_id, uint8_t *out, size_t size,
                             uint32_t *flags, nghttp2_data_source *source, void *arg)
 {
@@ -32,6 +33,7 @@ static ssize_t on_need_body(nghttp2_session *session, int32_t stream_id, uint8_t
     return (ssize_t)n;
 }
 
+/* NOLINTNEXTLINE(readability-function-size): the library says what the parameters are. */
 static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name,
                      size_t name_size, const uint8_t *value, size_t value_size, uint8_t flags,
                      void *arg)

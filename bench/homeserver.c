@@ -7,9 +7,9 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <inttypes.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -462,7 +462,7 @@ static void watch(const struct mock *mock, int fd, uint32_t events, void *what)
     struct epoll_event event = {.events = events, .data.ptr = what};
 
     if (epoll_ctl(mock->epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0) {
-        die("epoll_ctl: %s", strerror(errno));
+        die_of_errno("epoll_ctl");
     }
 }
 
@@ -548,11 +548,11 @@ static uint16_t listen_on(struct mock *mock, const char *address, uint64_t port)
 
     mock->listener_fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     setsockopt(mock->listener_fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    if (inet_pton(AF_INET, address, &bound.sin_addr) != 1 ||
+    if (mock->listener_fd < 0 || inet_pton(AF_INET, address, &bound.sin_addr) != 1 ||
         bind(mock->listener_fd, (const struct sockaddr *)&bound, sizeof bound) != 0 ||
         listen(mock->listener_fd, BACKLOG) != 0 ||
         getsockname(mock->listener_fd, (struct sockaddr *)&bound, &size) != 0) {
-        die("%s:%" PRIu64 ": %s", address, port, strerror(errno));
+        die_of_errno(address);
     }
     return ntohs(bound.sin_port);
 }
@@ -565,7 +565,7 @@ static void take_signals(struct mock *mock)
     sigaddset(&set, SIGUSR1);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
-    sigprocmask(SIG_BLOCK, &set, NULL);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
     mock->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
 }
 

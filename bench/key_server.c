@@ -3,7 +3,6 @@
 #include "bench/tool.h"
 #include "proto/check.h"
 
-#include <errno.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -44,10 +43,10 @@ struct key_server *key_server_listen(uint16_t *port, struct pki *pki)
     server->pki = pki;
     server->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     setsockopt(server->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    if (bind(server->fd, (const struct sockaddr *)&bound, sizeof bound) != 0 ||
+    if (server->fd < 0 || bind(server->fd, (const struct sockaddr *)&bound, sizeof bound) != 0 ||
         listen(server->fd, BACKLOG) != 0 ||
         getsockname(server->fd, (struct sockaddr *)&bound, &size) != 0) {
-        die("port %u for keys: %s", (unsigned)*port, strerror(errno));
+        die_of_errno("--key-port");
     }
     server->context = SSL_CTX_new(TLS_server_method());
     CHECK(server->context != NULL);
@@ -95,7 +94,7 @@ static bool write_answer(struct key_server *server, SSL *ssl, const struct origi
 static void serve_one(struct key_server *server, int fd)
 {
     const struct timeval patience = {.tv_sec = PATIENCE_S};
-    struct sockaddr_in local;
+    struct sockaddr_in local = {0};
     socklen_t size = sizeof local;
     SSL *ssl = SSL_new(server->context);
 

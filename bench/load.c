@@ -17,6 +17,7 @@
 
 enum {
     NO_CPU = 4096,
+    OPTIONS_MAX = 64,
     PRIMING_CONNECTIONS = 16,
     PERCENT = 100,
     USERS_MAX = 1000000000,
@@ -51,150 +52,192 @@ static const struct settings defaults = {
     .cpu = NO_CPU,
 };
 
-static struct settings read_settings(int argc, char **argv)
+/* Each adds its rows behind the n there are. */
+static void add_reach(struct option_row *rows, size_t *n, struct settings *s)
 {
-    struct settings s = defaults;
-    const uint64_t ms_max = 7 * 24 * 3600 * 1000ULL;
-    const struct option_row rows[] = {
+    const struct option_row added[] = {
         {NULL, OPTION_HEADING, {NULL}, 0, 0, "Certificates:"},
         {"make-pki",
          OPTION_TEXT,
-         {.text = &s.make_pki},
+         {.text = &s->make_pki},
          0,
          0,
          "FOLDER: write ca.pem, server.chain.pem and server.key.pem there, and end"},
         {"pki",
          OPTION_TEXT,
-         {.text = &s.pki},
+         {.text = &s->pki},
          0,
          0,
          "FOLDER of --make-pki: serve the origins' keys, over TLS (else nobody does)"},
         {"key-port",
          OPTION_NUMBER,
-         {.number = &s.key_port},
+         {.number = &s->key_port},
          0,
          UINT16_MAX,
          "for that, and in the origins' names; 0: any free one"},
         {NULL, OPTION_HEADING, {NULL}, 0, 0, "Target:"},
-        {"target", OPTION_TEXT, {.text = &s.target}, 0, 0, "IPV4:PORT or [IPV6]:PORT; required"},
+        {"target", OPTION_TEXT, {.text = &s->target}, 0, 0, "IPV4:PORT or [IPV6]:PORT; required"},
         {"server-name",
          OPTION_TEXT,
-         {.text = &s.server_name},
+         {.text = &s->server_name},
          0,
          0,
          "the hosted server's: destination, Host, SNI"},
-        {"protocol", OPTION_TEXT, {.text = &s.protocol}, 0, 0, "http/1.1 or h2"},
-        {"tls", OPTION_FLAG, {.flag = &s.tls}, 0, 0, "with TLS; certificates are not checked"},
+        {"protocol", OPTION_TEXT, {.text = &s->protocol}, 0, 0, "http/1.1 or h2"},
+        {"tls", OPTION_FLAG, {.flag = &s->tls}, 0, 0, "with TLS; certificates are not checked"},
         {"ciphers",
          OPTION_TEXT,
-         {.text = &s.ciphers},
+         {.text = &s->ciphers},
          0,
          0,
          "TLS 1.3 suites, such as TLS_AES_128_GCM_SHA256 (OpenSSL's)"},
+    };
+
+    memcpy(rows + *n, added, sizeof added);
+    *n += sizeof added / sizeof added[0];
+}
+
+static void add_load(struct option_row *rows, size_t *n, struct settings *s)
+{
+    const uint64_t ms_max = 7ULL * 24 * 3600 * 1000;
+    const struct option_row added[] = {
         {NULL, OPTION_HEADING, {NULL}, 0, 0, "Load:"},
-        {"connections", OPTION_NUMBER, {.number = &s.connections}, 1, 1000000, "at once"},
+        {"connections", OPTION_NUMBER, {.number = &s->connections}, 1, 1000000, "at once"},
         {"streams",
          OPTION_NUMBER,
-         {.number = &s.streams},
+         {.number = &s->streams},
          1,
          CLIENT_STREAMS_MAX,
          "at once on each connection (h2)"},
         {"per-connection",
          OPTION_NUMBER,
-         {.number = &s.per_connection},
+         {.number = &s->per_connection},
          0,
          UINT32_MAX,
          "requests, then a new connection; 0: keep it"},
         {"sources",
          OPTION_NUMBER,
-         {.number = &s.sources},
+         {.number = &s->sources},
          0,
          65000,
          "loopback addresses to connect from in turn; 0: as the system likes"},
         {"rate",
          OPTION_NUMBER,
-         {.number = &s.rate},
+         {.number = &s->rate},
          0,
          100000000,
          "requests/s, whatever the answers do; 0: one after another"},
         {"requests",
          OPTION_NUMBER,
-         {.number = &s.requests},
+         {.number = &s->requests},
          0,
          UINT64_MAX,
          "at most, warm-up included; 0: no end"},
-        {"warmup-ms", OPTION_NUMBER, {.number = &s.warmup_ms}, 0, ms_max, "not measured"},
+        {"warmup-ms", OPTION_NUMBER, {.number = &s->warmup_ms}, 0, ms_max, "not measured"},
         {"duration-ms",
          OPTION_NUMBER,
-         {.number = &s.duration_ms},
+         {.number = &s->duration_ms},
          0,
          ms_max,
          "measured; 0: until --requests are done"},
-        {"timeout-ms", OPTION_NUMBER, {.number = &s.timeout_ms}, 1, ms_max, "of one request"},
+        {"timeout-ms", OPTION_NUMBER, {.number = &s->timeout_ms}, 1, ms_max, "of one request"},
+    };
+
+    memcpy(rows + *n, added, sizeof added);
+    *n += sizeof added / sizeof added[0];
+}
+
+static void add_transactions(struct option_row *rows, size_t *n, struct settings *s)
+{
+    const struct option_row added[] = {
         {NULL, OPTION_HEADING, {NULL}, 0, 0, "Transactions:"},
-        {"shape", OPTION_TEXT, {.text = &s.shape}, 0, 0, "edu2k, edu100, full, dendrite, storm"},
-        {"origins", OPTION_NUMBER, {.number = &s.origins}, 1, ORIGINS_MAX, "simulated senders"},
+        {"shape", OPTION_TEXT, {.text = &s->shape}, 0, 0, "edu2k, edu100, full, dendrite, storm"},
+        {"origins", OPTION_NUMBER, {.number = &s->origins}, 1, ORIGINS_MAX, "simulated senders"},
         {"memory-mb",
          OPTION_NUMBER,
-         {.number = &s.memory_mb},
+         {.number = &s->memory_mb},
          1,
          1000000,
          "of transactions signed ahead; they are sent over and over"},
-        {"users", OPTION_NUMBER, {.number = &s.users}, 1, USERS_MAX, "hosted, that receive"},
+        {"users", OPTION_NUMBER, {.number = &s->users}, 1, USERS_MAX, "hosted, that receive"},
         {"devices",
          OPTION_NUMBER,
-         {.number = &s.devices},
+         {.number = &s->devices},
          0,
          LISTS_DEVICES_MAX,
          "of each user in version 0 of the lists"},
         {"list-version",
          OPTION_NUMBER,
-         {.number = &s.version},
+         {.number = &s->version},
          0,
          LISTS_VERSIONS_MAX,
          "that is current"},
         {"fresh",
          OPTION_NUMBER,
-         {.number = &s.fresh},
+         {.number = &s->fresh},
          0,
          PERCENT,
          "percent of the transactions claim that version"},
         {"stale",
          OPTION_NUMBER,
-         {.number = &s.stale},
+         {.number = &s->stale},
          0,
          PERCENT,
          "percent claim the one before; the rest claim nothing"},
         {"push",
          OPTION_TEXT,
-         {.text = &s.push},
+         {.text = &s->push},
          0,
          0,
          "SOCKET of a router's admin listener: push the lists first"},
         {"no-verdicts",
          OPTION_FLAG,
-         {.flag = &s.no_verdicts},
+         {.flag = &s->no_verdicts},
          0,
          0,
          "the target gives none, whatever is claimed"},
         {"no-prime",
          OPTION_FLAG,
-         {.flag = &s.no_prime},
+         {.flag = &s->no_prime},
          0,
          0,
          "without one transaction of each origin ahead, by which its key is fetched"},
+    };
+
+    memcpy(rows + *n, added, sizeof added);
+    *n += sizeof added / sizeof added[0];
+}
+
+static void add_measuring(struct option_row *rows, size_t *n, struct settings *s)
+{
+    const struct option_row added[] = {
         {NULL, OPTION_HEADING, {NULL}, 0, 0, "Measuring:"},
-        {"cpu", OPTION_NUMBER, {.number = &s.cpu}, 0, NO_CPU - 1, "core to stay on (none)"},
+        {"cpu", OPTION_NUMBER, {.number = &s->cpu}, 0, NO_CPU - 1, "core to stay on (none)"},
         {"pid",
          OPTION_NUMBER,
-         {.number = &s.pid},
+         {.number = &s->pid},
          0,
          INT32_MAX,
          "of the measured server, for its CPU time and memory"},
-        {"json", OPTION_FLAG, {.flag = &s.json}, 0, 0, "one object instead of a table"},
+        {"json", OPTION_FLAG, {.flag = &s->json}, 0, 0, "one object instead of a table"},
     };
 
-    options_read(rows, sizeof rows / sizeof rows[0],
+    memcpy(rows + *n, added, sizeof added);
+    *n += sizeof added / sizeof added[0];
+}
+
+static struct settings read_settings(int argc, char **argv)
+{
+    struct settings s = defaults;
+    struct option_row rows[OPTIONS_MAX];
+    size_t n = 0;
+
+    add_reach(rows, &n, &s);
+    add_load(rows, &n, &s);
+    add_transactions(rows, &n, &s);
+    add_measuring(rows, &n, &s);
+    CHECK(n <= OPTIONS_MAX);
+    options_read(rows, n,
                  "Sends signed transactions and measures the answers: bench/README.md.\n"
                  "Status 0: every request was answered as it should be; 1: not; 2: called wrongly.",
                  argc, argv);

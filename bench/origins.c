@@ -16,7 +16,7 @@ enum { FIRST_ADDRESS = 0x7f100000 /* 127.16.0.0 */, DOCUMENT_MAX = 64 * 1024 /* 
 static const struct span key_id = SPAN_INIT("ed25519:bench");
 
 /* A day: shorter than KEYRING_VALID_S, longer than any run. */
-static const int64_t valid_ms = 24 * 3600 * 1000;
+static const int64_t valid_ms = 24LL * 3600 * 1000;
 
 static void make_origin(struct origin *origin, const char *name)
 {

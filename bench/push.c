@@ -3,7 +3,6 @@
 #include "bench/tool.h"
 #include "proto/check.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,7 +27,7 @@ static int connect_to(const char *path)
     }
     memcpy(address.sun_path, path, strlen(path) + 1);
     if (fd < 0 || connect(fd, (const struct sockaddr *)&address, sizeof address) != 0) {
-        die("%s: %s", path, strerror(errno));
+        die_of_errno(path);
     }
     return fd;
 }
@@ -83,7 +82,7 @@ static void send_push(int fd, const struct lists *lists, uint32_t user, uint32_t
     while (sent < message.size) {
         ssize_t n = send(fd, message.data + sent, message.size - sent, MSG_NOSIGNAL);
         if (n < 0) {
-            die("the admin socket: %s", strerror(errno));
+            die_of_errno("the admin socket");
         }
         sent += (size_t)n;
     }

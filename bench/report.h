@@ -18,7 +18,7 @@ struct report {
     const struct run_result *result;
 };
 
-void report_table(const struct report *report);
+void report_table(const struct report *p);
 
 /* One line, one object; times in ns, sizes in bytes. */
-void report_json(const struct report *report);
+void report_json(const struct report *p);

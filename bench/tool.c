@@ -19,7 +19,12 @@ void die(const char *format, ...)
     vfprintf(stderr, format, args);
     va_end(args);
     fputc('\n', stderr);
-    exit(2);
+    exit(2); /* NOLINT(concurrency-mt-unsafe): nothing is to be saved */
+}
+
+void die_of_errno(const char *what)
+{
+    die("%s: %s", what, strerrordesc_np(errno));
 }
 
 static void print_value(const struct option_row *row)
@@ -43,7 +48,7 @@ static NORETURN void print_help(const struct option_row *rows, size_t n, const c
         print_value(&rows[i]);
         printf("\n");
     }
-    exit(0);
+    exit(0); /* NOLINT(concurrency-mt-unsafe): before any thread */
 }
 
 static uint64_t number_of(const struct option_row *row, const char *text)

@@ -13,6 +13,9 @@ NORETURN PRINTF_LIKE(1, 2) void die(const char *format, ...);
 
 enum option_kind { OPTION_FLAG, OPTION_NUMBER, OPTION_TEXT, OPTION_HEADING };
 
+/* The same, with what errno says. */
+NORETURN void die_of_errno(const char *what);
+
 /* --NAME VALUE. */
 struct option_row {
     const char *name;

@@ -339,6 +339,16 @@ static void maker_free(struct maker *m)
     free(m);
 }
 
+static struct request *next_slot(struct traffic *traffic, uint32_t *capacity)
+{
+    if (traffic->n == *capacity) {
+        *capacity = *capacity == 0 ? 1024 : *capacity * 2;
+        traffic->requests = reallocarray(traffic->requests, *capacity, sizeof *traffic->requests);
+        CHECK(traffic->requests != NULL);
+    }
+    return &traffic->requests[traffic->n++];
+}
+
 static void make_all(struct traffic *out, const struct traffic_options *options, uint64_t n_max,
                      size_t max_bytes, bool is_primer)
 {
@@ -347,12 +357,7 @@ static void make_all(struct traffic *out, const struct traffic_options *options,
 
     *out = (struct traffic){0};
     while (out->n < n_max && (out->n < options->origins->n || out->bytes < max_bytes)) {
-        if (out->n == capacity) {
-            capacity = capacity == 0 ? 1024 : capacity * 2;
-            out->requests = reallocarray(out->requests, capacity, sizeof *out->requests);
-            CHECK(out->requests != NULL);
-        }
-        struct request *r = &out->requests[out->n++];
+        struct request *r = next_slot(out, &capacity);
         make_request(r, m, is_primer);
         out->bytes += sizeof *r + r->size;
         out->body_bytes += r->size - r->head_size;

@@ -16,7 +16,8 @@
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 
-enum { FIRST_SOURCE = 0x7f010001 /* 127.1.0.1 */, HOST_MAX = 64 };
+/* Sources are in networks of their own (/24), since limits of handshakes go by network. */
+enum { FIRST_SOURCE = 0x7f010001 /* 127.1.0.1 */, SOURCE_STEP = 256, HOST_MAX = 64 };
 
 bool wire_target_parse(struct wire_target *out, const char *text)
 {
@@ -60,7 +61,7 @@ static bool bind_source(int fd, const struct wire_target *target, uint32_t numbe
     if (target->n_sources == 0) {
         return true;
     }
-    source.sin_addr.s_addr = htonl(FIRST_SOURCE + number % target->n_sources);
+    source.sin_addr.s_addr = htonl(FIRST_SOURCE + number % target->n_sources * SOURCE_STEP);
     /* The port is chosen at connect, so that one may serve many destinations. */
     setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
     return bind(fd, (const struct sockaddr *)&source, sizeof source) == 0;
@@ -71,11 +72,11 @@ static bool start_tls(struct wire *wire, const struct wire_target *target)
     if (target->tls == NULL) {
         return true;
     }
+    char *name = (char *)(uintptr_t)target->name; /* OpenSSL only reads it */
     wire->ssl = SSL_new(target->tls);
     CHECK(wire->ssl != NULL);
     SSL_set_connect_state(wire->ssl);
-    return SSL_set_fd(wire->ssl, wire->fd) == 1 &&
-           SSL_set_tlsext_host_name(wire->ssl, target->name) == 1;
+    return SSL_set_fd(wire->ssl, wire->fd) == 1 && SSL_set_tlsext_host_name(wire->ssl, name) == 1;
 }
 
 bool wire_open(struct wire *wire, const struct wire_target *target, uint32_t number, int epoll_fd,

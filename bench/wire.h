@@ -23,7 +23,7 @@ enum wire_state { WIRE_SHUT, WIRE_CONNECTING, WIRE_SHAKING, WIRE_OPEN };
 struct wire_target {
     struct sockaddr_storage address;
     socklen_t address_size;
-    uint32_t n_sources;     /* addresses 127.1.0.1 and on to connect from in turn; 0: any */
+    uint32_t n_sources; /* addresses 127.1.0.1, 127.1.1.1, ... to connect from in turn; 0: any */
     struct ssl_ctx_st *tls; /* NULL: cleartext */
     const char *name;       /* for SNI */
 };
