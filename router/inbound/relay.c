@@ -7,8 +7,6 @@
 
 #include <stdint.h>
 
-static const double us_per_s = 1e6;
-
 static void over(struct relay *relay, enum reject why)
 {
     gate_leave(&relay->wait);
@@ -23,7 +21,6 @@ static void over(struct relay *relay, enum reject why)
 
 static void pass_head(struct relay *relay, const struct http_head *answer)
 {
-    relay->is_answering = true;
     http_respond_head(relay->exchange, answer->status, answer->headers, answer->n_headers,
                       answer->has_content_length ? (int64_t)answer->content_length : -1);
 }
@@ -51,8 +48,7 @@ static void on_head(void *arg, const struct http_head *head)
 
     timer_stop(&relay->timer);
     gates_answered(relay->gates, relay->pool);
-    metrics_observe(relay->metrics, HISTOGRAM_upstream_seconds,
-                    (double)(clock_monotonic_us() - relay->started_us) / us_per_s);
+    metrics_observe_since(relay->metrics, HISTOGRAM_upstream_seconds, relay->started_us);
     if (!forward_answer(&relay->answer, relay->arena, head)) {
         http_call_cancel(TAKE(relay->call));
         over(relay, REJECT_UPSTREAM_FAILED);
@@ -312,7 +308,7 @@ void relay_body_end(struct relay *relay)
 
 void relay_drained(struct relay *relay)
 {
-    if (relay->call != NULL && relay->is_answering) {
+    if (relay->call != NULL) {
         http_call_resume(relay->call);
     }
 }

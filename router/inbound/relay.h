@@ -60,7 +60,6 @@ struct relay {
     bool is_resendable;
     bool is_resending;      /* waits for its time */
     bool holds;             /* the answer is to be held back */
-    bool is_answering;      /* its head went to the peer */
     struct http_call *call; /* NULL: none under way */
     struct gate_wait wait;
     enum reject last_failure;
