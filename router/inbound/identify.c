@@ -1,6 +1,7 @@
 #include "inbound/exchange.h"
 
-#include <arpa/inet.h>
+#include "net/address.h"
+
 #include <string.h>
 
 /* Parses every X-Matrix header; they must agree on who asks and whom. */
@@ -81,7 +82,6 @@ static bool parse_address(struct in6_addr *out, struct span text)
 {
     char host[INET6_ADDRSTRLEN];
     bool is_bracketed = span_starts_with(text, SPAN_LIT("["));
-    struct in_addr four;
 
     text = is_bracketed ? span_skip(text, 1) : text;
     if (text.size == 0 || text.size >= sizeof host) {
@@ -93,12 +93,7 @@ static bool parse_address(struct in6_addr *out, struct span text)
     if (end != NULL && (is_bracketed || strchr(end + 1, ':') == NULL)) {
         *end = '\0';
     }
-    if (inet_pton(AF_INET, host, &four) == 1) {
-        *out = (struct in6_addr){.s6_addr = {[10] = 0xff, [11] = 0xff}};
-        memcpy(&out->s6_addr[12], &four, sizeof four);
-        return true;
-    }
-    return inet_pton(AF_INET6, host, out) == 1;
+    return address_parse(out, host);
 }
 
 /* Takes the last entry off a list such as "a, b". */
