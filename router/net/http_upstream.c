@@ -241,6 +241,9 @@ static void send_request(struct http_upstream *u)
     stream_write(u->stream, writer_span(&call->request));
     stream_write(u->stream, writer_span(&call->waiting));
     writer_reset(&call->waiting);
+    if (call->body.size > 0) {
+        http_call_go_on(call); /* in one write with the head */
+    }
 }
 
 static void on_ready(void *arg)
