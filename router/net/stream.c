@@ -46,6 +46,7 @@ struct stream {
     enum stream_state state;
     bool is_paused, is_given_up;
     bool read_wants_write, write_wants_read; /* TLS 1.3 key updates */
+    bool is_blocked;                         /* the kernel takes no more output for now */
     bool output_failed; /* what is written goes nowhere; input may still be there to be read */
     bool is_broken;     /* on_closed is due */
     bool reads_again;   /* TLS may hold input that the socket is silent of */
@@ -86,8 +87,8 @@ static void arm_both(struct stream *s)
     }
     arm(&s->readable, (is_shaking && !s->read_wants_write) || (reads && !s->read_wants_write) ||
                           s->write_wants_read);
-    arm(&s->writable,
-        (s->output != NULL && !is_shaking && !s->write_wants_read) || s->read_wants_write);
+    arm(&s->writable, (s->output != NULL && s->is_blocked && !is_shaking && !s->write_wants_read) ||
+                          s->read_wants_write);
 }
 
 static void free_memory(struct loop_task *task)
@@ -318,6 +319,7 @@ static void write_output(struct stream *s)
         io = write_some(s);
         has_progress = has_progress || io == IO_DONE;
     }
+    s->is_blocked = io == IO_AGAIN;
     if (io == IO_BROKEN || io == IO_EOF) {
         give_up_output(s);
         return;
