@@ -136,9 +136,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 
 void timer_init(struct timer *timer, struct loop *loop, void (*on_expired)(void *arg), void *arg)
 {
-    *timer = (struct timer){.on_expired = on_expired, .arg = arg};
-    timer->event = event_new(loop->base, -1, 0, on_timer, timer);
-    CHECK(timer->event != NULL);
+    *timer = (struct timer){.loop = loop, .on_expired = on_expired, .arg = arg};
 }
 
 void timer_fini(struct timer *timer)
@@ -153,17 +151,23 @@ void timer_start(struct timer *timer, uint64_t ms)
 {
     const struct timeval delay = timeval_of_ms(ms);
 
+    if (timer->event == NULL) {
+        timer->event = event_new(timer->loop->base, -1, 0, on_timer, timer);
+        CHECK(timer->event != NULL);
+    }
     CHECK(event_add(timer->event, &delay) == 0);
 }
 
 void timer_stop(struct timer *timer)
 {
-    CHECK(event_del(timer->event) == 0);
+    if (timer->event != NULL) {
+        CHECK(event_del(timer->event) == 0);
+    }
 }
 
 bool timer_is_running(const struct timer *timer)
 {
-    return event_pending(timer->event, EV_TIMEOUT, NULL) != 0;
+    return timer->event != NULL && event_pending(timer->event, EV_TIMEOUT, NULL) != 0;
 }
 
 void loop_defer(struct loop *loop, struct loop_task *task)

@@ -31,7 +31,8 @@ void loop_stop(struct loop *loop); /* by the loop's own thread; others post a ma
 void loop_run_for(struct loop *loop, uint32_t ms);
 
 struct timer {
-    struct event *event;
+    struct loop *loop;
+    struct event *event; /* NULL until it is started: most never are */
     void (*on_expired)(void *arg);
     void *arg;
 };
