@@ -11,9 +11,10 @@ enum {
 
 struct head_builder *head_builder_new(void)
 {
-    struct head_builder *b = calloc(1, sizeof *b);
+    struct head_builder *b = malloc(sizeof *b);
 
     CHECK(b != NULL);
+    memset(b, 0, offsetof(struct head_builder, at));
     writer_init(&b->bytes, HTTP_TARGET_MAX + HTTP_HEADER_BYTES_MAX);
     return b;
 }

@@ -13,6 +13,7 @@ struct head_builder {
     bool in_name;
     bool target_too_long, headers_too_large;
     size_t n;
+    /* What follows is not set before there are n of it. */
     struct {
         size_t name, value, end; /* offsets into bytes */
     } at[HTTP_HEADERS_MAX];
