@@ -186,10 +186,18 @@ static enum io read_some(size_t *out, struct stream *s, char *buffer, size_t siz
     return errno == EAGAIN || errno == EINTR ? IO_AGAIN : IO_BROKEN;
 }
 
-/* One recv, or as many TLS records as fit: those may not be announced by the socket again. */
+/* The socket is silent of what TLS has taken from it already. */
+static bool tls_holds_input(const struct stream *s)
+{
+    return s->ssl != NULL && SSL_has_pending(s->ssl) == 1;
+}
+
+/* One recv, or as many TLS records as fit and seem to be there: after a full one more are likely,
+ * and asking in vain would cost a system call for each small request. */
 static enum io read_scratch(size_t *out, struct stream *s)
 {
     char *scratch = loop_scratch(s->loop);
+    bool may_be_more;
     enum io io;
     size_t got;
 
@@ -197,7 +205,8 @@ static enum io read_scratch(size_t *out, struct stream *s)
     do {
         io = read_some(&got, s, scratch + *out, LOOP_SCRATCH_SIZE - *out);
         *out += got;
-    } while (s->ssl != NULL && io == IO_DONE && *out < LOOP_SCRATCH_SIZE);
+        may_be_more = (s->ssl != NULL && got == TLS_RECORD_MAX) || tls_holds_input(s);
+    } while (io == IO_DONE && may_be_more && *out < LOOP_SCRATCH_SIZE);
     return io;
 }
 
@@ -236,7 +245,7 @@ static void read_input(struct stream *s)
         return;
     }
     arm_both(s);
-    if (s->ssl != NULL && io == IO_DONE && s->state == STREAM_OPEN && !s->is_paused) {
+    if (io == IO_DONE && s->state == STREAM_OPEN && !s->is_paused && tls_holds_input(s)) {
         read_again(s);
     }
 }
@@ -622,8 +631,8 @@ void stream_resume(struct stream *s)
     }
     s->is_paused = false;
     arm_both(s);
-    if (s->ssl != NULL && s->state == STREAM_OPEN) {
-        read_again(s); /* TLS may hold bytes already */
+    if (s->state == STREAM_OPEN && tls_holds_input(s)) {
+        read_again(s);
     }
 }
 
