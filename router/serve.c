@@ -22,7 +22,8 @@ enum {
     STORE_MAP_BYTES_LOG2 = 34,    /* 16 GiB of address space; the file grows as it is used */
     JOURNAL_BYTES_MAX = 64 << 20, /* of changes that wait for the next commit */
     PROBLEMS_MAX = 64 << 10,      /* bytes of what is wrong with a configuration */
-    MAPPED_FROM = 64 << 10,       /* bytes; such a piece of memory is mapped for itself */
+    MAPPED_FROM = 300 << 10,      /* bytes; such a piece of memory is mapped for itself */
+    TRIMMED_FROM = 4 << 20,       /* bytes; what a worker keeps free is given back in worker.c */
 };
 
 /* What main and its workers are made of. */
@@ -335,12 +336,12 @@ static void end(struct daemon *d)
     settings_unref(d->settings);
 }
 
-/* The bodies of a flood go back to the system with the flood. Left to itself glibc takes larger and
- * larger pieces from its heaps once such a one was freed, where what lives longer keeps them: 100
- * MiB stayed after 200 of 1 MiB (tests/integration/test_budgets.py). */
-static void keep_no_memory(void)
+/* Left to itself glibc gives up its largest free pieces as soon as they are free, to map and clear
+ * them again for the next request, and at other times grows the size from which it does so. */
+static void set_up_malloc(void)
 {
-    (void)mallopt(M_MMAP_THRESHOLD, MAPPED_FROM); /* a sanitizer's malloc knows no such thing */
+    (void)mallopt(M_MMAP_THRESHOLD, MAPPED_FROM); /* a sanitizer's malloc knows no such things */
+    (void)mallopt(M_TRIM_THRESHOLD, TRIMMED_FROM);
 }
 
 int serve(const char *config_path)
@@ -349,7 +350,7 @@ int serve(const char *config_path)
     struct daemon d = {.config_path = config_path};
 
     writer_init(&problems, PROBLEMS_MAX);
-    keep_no_memory();
+    set_up_malloc();
     signal(SIGXFSZ, SIG_IGN); /* a file size limit is a failed write, which the store handles */
     if (sodium_init() < 0) {
         fputs("freshet: libsodium cannot be initialised\n", stderr);

@@ -7,6 +7,7 @@
 #include "net/mailbox.h"
 #include "proto/check.h"
 
+#include <malloc.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,7 @@ enum {
     GAUGES_MS = 500,            /* between two looks at what is open */
     DRAINED_MS = 20,            /* between two looks whether all is gone */
     UPSTREAM_CONNECTIONS = 256, /* of one worker to one upstream */
+    FLOOD = 16 << 20, /* bytes of requests at once, after which free memory is given back */
 };
 
 struct worker {
@@ -35,6 +37,7 @@ struct worker {
     struct timer gauges, drained;
     pthread_t thread;
     bool is_closing;
+    bool was_flooded; /* and its memory was not given back yet */
 };
 
 struct order {
@@ -241,6 +244,20 @@ static void on_order(void *arg, struct mail *mail)
     free(order);
 }
 
+/* After a flood the C library keeps what it took, for the next one. Everybody else on the machine
+ * would rather have it. */
+static void give_memory_back(struct worker *worker)
+{
+    uint64_t peak = inbound_take_peak(worker->inbound);
+
+    if (peak >= FLOOD) {
+        worker->was_flooded = true;
+    } else if (worker->was_flooded && peak < FLOOD / 4) {
+        worker->was_flooded = false;
+        malloc_trim(0);
+    }
+}
+
 static void on_gauges(void *arg)
 {
     struct worker *worker = arg;
@@ -250,6 +267,7 @@ static void on_gauges(void *arg)
                       (int64_t)http_listener_n_connections(worker->listener));
     metrics_gauge_set(metrics, GAUGE_upstream_connections,
                       (int64_t)http_pools_n_connections(worker->pools));
+    give_memory_back(worker);
     timer_start(&worker->gauges, GAUGES_MS);
 }
 

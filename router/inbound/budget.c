@@ -28,7 +28,7 @@ struct budgets {
     struct loop *loop;
     struct metrics *metrics;
     struct budget_limits limits;
-    uint64_t held;
+    uint64_t held, peak;
     uint64_t parsing;
     struct table accounts[BUDGET_COUNT]; /* BUDGET_PROCESS's is empty */
     struct list waiting[CLASS_COUNT];    /* oldest first */
@@ -111,6 +111,14 @@ uint64_t budgets_held(const struct budgets *budgets)
     return budgets->held;
 }
 
+uint64_t budgets_take_peak(struct budgets *budgets)
+{
+    uint64_t peak = budgets->peak;
+
+    budgets->peak = budgets->held;
+    return peak;
+}
+
 static struct budget_account *account_ref(struct budgets *budgets, enum budget kind,
                                           struct span key)
 {
@@ -173,14 +181,17 @@ static void show(const struct budgets *budgets)
 
 static void take(struct budget_hold *hold, uint64_t n)
 {
+    struct budgets *budgets = hold->budgets;
+
     hold->held += n;
-    hold->budgets->held += n;
+    budgets->held += n;
+    budgets->peak = at_least(budgets->held, budgets->peak);
     for (size_t i = 0; i < BUDGET_COUNT; i++) {
         if (hold->accounts[i] != NULL) {
             hold->accounts[i]->held += n;
         }
     }
-    show(hold->budgets);
+    show(budgets);
 }
 
 void budget_release(struct budget_hold *hold, uint64_t n)

@@ -46,6 +46,9 @@ void budgets_set(struct budgets *budgets, const struct budget_limits *limits);
 void budgets_free(struct budgets *budgets); /* nothing may be held any more; NULL is fine */
 uint64_t budgets_held(const struct budgets *budgets);
 
+/* The most that was held at once since the last call. */
+uint64_t budgets_take_peak(struct budgets *budgets);
+
 /* Both from the loop, neither from inside a budget_ function. */
 struct budget_ops {
     void (*on_charged)(void *arg);                    /* what it waited for */

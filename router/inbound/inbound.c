@@ -44,6 +44,11 @@ const struct hosted *inbound_hosted(const struct inbound *inbound)
     return inbound->settings.hosted;
 }
 
+uint64_t inbound_take_peak(struct inbound *inbound)
+{
+    return budgets_take_peak(inbound->budgets);
+}
+
 static void count_refused(struct inbound *inbound, enum reject why)
 {
     metrics_add_by(inbound->parts.metrics, COUNTER_BY_refused_total, why, 1);

@@ -51,5 +51,8 @@ void inbound_free(struct inbound *inbound); /* no request may be left */
 /* The servers in force, for as long as the present callback. */
 const struct hosted *inbound_hosted(const struct inbound *inbound);
 
+/* The most bytes that requests held at once since the last call. */
+uint64_t inbound_take_peak(struct inbound *inbound);
+
 /* For a listener whose arg is the inbound. */
 extern const struct http_server_ops inbound_ops;
