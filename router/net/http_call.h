@@ -34,7 +34,6 @@ struct http_call {
     struct writer request;          /* the head */
     struct writer waiting;          /* body that was given before there was a connection */
     struct span body;               /* given whole */
-    size_t body_sent;               /* bytes of it that went to the stream */
     uint64_t body_left;             /* of content_length, still to be given */
     bool is_head_method, is_chunked;
     bool body_was_whole;   /* or there was none */
@@ -75,7 +74,7 @@ void http_upstream_close(struct http_upstream *upstream);
 /* Calls that wait get connections, as far as there are any. */
 void http_pool_dispatch(struct http_pool *pool);
 
-/* More of a body that was given whole; then, the response's time begins. */
+/* The output has gone: more of the body may come, or the response's time begins. */
 void http_call_go_on(struct http_call *call);
 void http_call_fail(struct http_call *call, enum http_call_failure failure);
 void http_call_retire(struct http_call *call); /* no callback follows */

@@ -6,8 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { BODY_PIECE = 256 * 1024 }; /* bytes of a whole body that are copied to the stream at once */
-
 const struct http_pool_limits http_pool_limits_default = {
     .connect_ms = 5000,
     .queue_ms = 30000,
@@ -240,14 +238,6 @@ static void give(struct http_call *call, struct span bytes)
 
 void http_call_go_on(struct http_call *call)
 {
-    struct span rest = span_skip(call->body, call->body_sent);
-
-    if (rest.size > 0) {
-        rest.size = rest.size < BODY_PIECE ? rest.size : BODY_PIECE;
-        call->body_sent += rest.size;
-        give(call, rest);
-        return;
-    }
     if (call->request_is_whole) {
         if (!call->has_head && stream_output_size(call->upstream->stream) == 0) {
             timer_start(&call->timer, call->pool->limits.head_ms);

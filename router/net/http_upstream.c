@@ -161,9 +161,9 @@ static bool is_reusable(const struct http_upstream *u)
 {
     const struct http_call *call = u->call;
 
-    return call->request_is_whole && call->body_sent == call->body.size &&
-           stream_output_size(u->stream) == 0 && u->parser.http_major == 1 &&
-           u->parser.http_minor == 1 && !http_head_connection_has(&u->head, SPAN_LIT("close"));
+    return call->request_is_whole && stream_output_size(u->stream) == 0 &&
+           u->parser.http_major == 1 && u->parser.http_minor == 1 &&
+           !http_head_connection_has(&u->head, SPAN_LIT("close"));
 }
 
 static void become_idle(struct http_upstream *u)
@@ -187,8 +187,10 @@ static void end_response(struct http_upstream *u, bool may_reuse)
     call->upstream = NULL;
     if (reuses) {
         become_idle(u);
-    } else {
+    } else if (stream_output_size(u->stream) == 0) {
         finish(u);
+    } else {
+        http_upstream_close(u); /* it answered without the rest of a body, which is borrowed */
     }
     http_call_retire(call);
     call->ops->on_end(call->arg);
@@ -241,9 +243,7 @@ static void send_request(struct http_upstream *u)
     stream_write(u->stream, writer_span(&call->request));
     stream_write(u->stream, writer_span(&call->waiting));
     writer_reset(&call->waiting);
-    if (call->body.size > 0) {
-        http_call_go_on(call); /* in one write with the head */
-    }
+    stream_write_borrowed(u->stream, call->body);
 }
 
 static void on_ready(void *arg)
@@ -294,7 +294,6 @@ static void retry(struct http_upstream *u)
     http_upstream_close(u);
     call->upstream = NULL;
     call->was_retried = true;
-    call->body_sent = 0;
     if (pool->addresses.n > 0) {
         http_upstream_open(pool, call);
     } else {

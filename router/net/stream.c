@@ -589,16 +589,17 @@ bool stream_tls_covers(const struct stream *s, struct span host)
     return s->ssl == NULL || tls_covers(s->ssl, tls_host_name(host));
 }
 
-void stream_write(struct stream *s, struct span bytes)
+/* False if output goes nowhere. */
+static bool begin_output(struct stream *s, size_t size)
 {
-    if (bytes.size == 0 || s->is_broken || s->output_failed || s->state == STREAM_DEAD) {
-        return;
+    if (size == 0 || s->is_broken || s->output_failed || s->state == STREAM_DEAD) {
+        return false;
     }
     CHECK(!s->is_given_up);
-    if (stream_output_size(s) + bytes.size > s->output_max) {
+    if (stream_output_size(s) + size > s->output_max) {
         s->is_broken = true;
         loop_defer(s->loop, &s->kick);
-        return;
+        return false;
     }
     if (s->output == NULL) {
         s->output = evbuffer_new();
@@ -607,9 +608,23 @@ void stream_write(struct stream *s, struct span bytes)
             timer_set(s, s->write_ms);
         }
     }
-    CHECK(evbuffer_add(s->output, bytes.data, bytes.size) == 0);
     if (s->state == STREAM_OPEN) {
         loop_defer(s->loop, &s->kick);
+    }
+    return true;
+}
+
+void stream_write(struct stream *s, struct span bytes)
+{
+    if (begin_output(s, bytes.size)) {
+        CHECK(evbuffer_add(s->output, bytes.data, bytes.size) == 0);
+    }
+}
+
+void stream_write_borrowed(struct stream *s, struct span bytes)
+{
+    if (begin_output(s, bytes.size)) {
+        CHECK(evbuffer_add_reference(s->output, bytes.data, bytes.size, NULL, NULL) == 0);
     }
 }
 

@@ -63,6 +63,9 @@ bool stream_tls_covers(const struct stream *stream, struct span host);
 
 /* Copied and sent soon; allowed before on_ready. */
 void stream_write(struct stream *stream, struct span bytes);
+
+/* The same without a copy: the bytes must stay until no output is left, or the stream is cut. */
+void stream_write_borrowed(struct stream *stream, struct span bytes);
 size_t stream_output_size(const struct stream *stream);
 
 void stream_pause(struct stream *stream);
