@@ -23,6 +23,20 @@ void writer_reset(struct writer *w)
     w->failed = false;
 }
 
+static void grow_to(struct writer *w, size_t capacity)
+{
+    w->data = realloc(w->data, capacity);
+    CHECK(w->data != NULL);
+    w->capacity = capacity;
+}
+
+void writer_reserve(struct writer *w, size_t n)
+{
+    if (n > w->capacity && n <= w->max) {
+        grow_to(w, n);
+    }
+}
+
 static bool make_room(struct writer *w, size_t more)
 {
     if (w->failed || more > w->max - w->size) {
@@ -36,9 +50,7 @@ static bool make_room(struct writer *w, size_t more)
     while (capacity < w->size + more) {
         capacity = capacity > w->max / 2 ? w->max : capacity * 2;
     }
-    w->data = realloc(w->data, capacity);
-    CHECK(w->data != NULL);
-    w->capacity = capacity;
+    grow_to(w, capacity);
     return true;
 }
 

@@ -17,7 +17,8 @@ struct writer {
 
 void writer_init(struct writer *w, size_t max_bytes);
 void writer_fini(struct writer *w);
-void writer_reset(struct writer *w); /* empties it, clears `failed`, keeps the memory */
+void writer_reserve(struct writer *w, size_t n); /* room for n bytes in all, within its maximum */
+void writer_reset(struct writer *w);             /* empties it, clears `failed`, keeps the memory */
 
 void writer_bytes(struct writer *w, struct span bytes);
 void writer_char(struct writer *w, char c);

@@ -9,7 +9,11 @@
 /* What a 429 says, in seconds: about as long as it was waited for. */
 #define RETRY_AFTER_S_TEXT "5"
 
-enum { HEADER_OVERHEAD = 32 /* bytes of a header, as HTTP/2 counts them. RFC 9113 6.5.2 */ };
+enum {
+    HEADER_OVERHEAD = 32, /* bytes of a header, as HTTP/2 counts them. RFC 9113 6.5.2 */
+    /* Bytes of a body that a peer may announce and have us set aside before it comes. */
+    BODY_AT_ONCE = 256 << 10,
+};
 
 struct inbound *inbound_new(const struct inbound_parts *parts,
                             const struct inbound_settings *settings)
@@ -347,6 +351,9 @@ static void on_body(struct http_exchange *http, struct span bytes)
     if (ex->relay_state != RELAY_NOT_STARTED) {
         relay_body(&ex->relay, bytes);
         return;
+    }
+    if (!ex->head->chunked && ex->head->content_length <= BODY_AT_ONCE) {
+        writer_reserve(&ex->body, ex->head->content_length);
     }
     writer_bytes(&ex->body, bytes);
     if (ex->body.failed) {

@@ -56,6 +56,24 @@ static void a_copy_of_nothing_has_data(void **state)
     arena_fini(&arena);
 }
 
+static void room_in_a_writer_is_not_moved_again(void **state)
+{
+    struct writer w;
+
+    (void)state;
+    writer_init(&w, 1000);
+    writer_reserve(&w, 1001); /* more than it may ever have */
+    assert_null(w.data);
+    writer_reserve(&w, 1000);
+    const char *room = w.data;
+    for (int i = 0; i < 1000; i++) {
+        writer_char(&w, 'x');
+        writer_reserve(&w, 10);
+    }
+    assert_true(!w.failed && w.size == 1000 && w.data == room);
+    writer_fini(&w);
+}
+
 static void the_first_failure_of_a_writer_sticks(void **state)
 {
     struct writer w;
@@ -186,6 +204,7 @@ int main(void)
         cmocka_unit_test(the_cap_is_hard_and_a_reset_gives_it_back),
         cmocka_unit_test(the_newest_allocation_grows_in_place),
         cmocka_unit_test(a_copy_of_nothing_has_data),
+        cmocka_unit_test(room_in_a_writer_is_not_moved_again),
         cmocka_unit_test(the_first_failure_of_a_writer_sticks),
         cmocka_unit_test(numbers_are_written_to_their_ends),
         cmocka_unit_test(strings_have_the_shortest_escapes),
