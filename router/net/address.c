@@ -8,7 +8,7 @@
 #include <string.h>
 
 struct range {
-    uint8_t prefix[6]; /* the first bytes */
+    uint8_t prefix[4]; /* the first bytes */
     unsigned bits;
 };
 
@@ -19,18 +19,12 @@ static const struct range closed_ipv4[] = {
     {{203, 0, 113, 0}, 24}, {{224, 0, 0, 0}, 3}, /* multicast, reserved, broadcast */
 };
 
+static const struct range unicast = {{0x20}, 3}; /* all of IPv6 that anybody was given */
+
 static const struct range closed_ipv6[] = {
-    {{0, 0, 0, 0}, 32}, /* ::, ::1 and what else is there; the mapped ones were told apart before */
-    {{0, 0x64, 0xff, 0x9b, 0, 1}, 48}, /* NAT64 of a network's own */
-    {{0x01, 0}, 64},                   /* discarded */
-    {{0x20, 0x01}, 23},                /* Teredo, benchmarks and other special uses */
+    {{0x20, 0x01}, 23}, /* Teredo, benchmarks and other special uses */
     {{0x20, 0x01, 0x0d, 0xb8}, 32},
     {{0x3f, 0xff}, 20}, /* documentation */
-    {{0x5f, 0}, 16},    /* segment routing */
-    {{0xfc, 0, 0, 0}, 7},
-    {{0xfe, 0x80, 0, 0}, 10},
-    {{0xfe, 0xc0, 0, 0}, 10},
-    {{0xff, 0, 0, 0}, 8},
 };
 
 static bool is_in(const uint8_t *address, const struct range *range)
@@ -38,8 +32,7 @@ static bool is_in(const uint8_t *address, const struct range *range)
     for (unsigned bit = 0; bit < range->bits; bit += 8) {
         unsigned left = range->bits - bit;
         uint8_t mask = (uint8_t)(left >= 8 ? 0xffU : 0xff00U >> left);
-        if ((address[bit / 8] & mask) !=
-            (bit / 8 < sizeof range->prefix ? range->prefix[bit / 8] : 0)) {
+        if ((address[bit / 8] & mask) != range->prefix[bit / 8]) {
             return false;
         }
     }
@@ -96,5 +89,6 @@ bool address_is_public(const struct in6_addr *address)
     if (ipv4 != NULL) {
         return !is_in_any(ipv4, closed_ipv4, sizeof closed_ipv4 / sizeof closed_ipv4[0]);
     }
-    return !is_in_any(bytes, closed_ipv6, sizeof closed_ipv6 / sizeof closed_ipv6[0]);
+    return is_in(bytes, &unicast) &&
+           !is_in_any(bytes, closed_ipv6, sizeof closed_ipv6 / sizeof closed_ipv6[0]);
 }

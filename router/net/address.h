@@ -17,6 +17,7 @@ struct in6_addr address_of(const struct sockaddr *address);
 MUST_CHECK bool address_parse(struct in6_addr *out, const char *text);
 
 /* False for loopback, private, link-local, shared, documentation, multicast and other special
- * ranges, also inside IPv4-mapped, NAT64 (64:ff9b::/96) and 6to4 addresses, and for all of Teredo.
- * Source: the default of Synapse's ip_range_blacklist; IANA's registries of special addresses. */
+ * ranges, also inside IPv4-mapped, NAT64 (64:ff9b::/96) and 6to4 addresses, for all of Teredo and
+ * for what lies outside 2000::/3. Source: the default of Synapse's ip_range_blacklist; IANA's
+ * registries of special addresses and of IPv6 address space. */
 bool address_is_public(const struct in6_addr *address);

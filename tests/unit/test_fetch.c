@@ -328,7 +328,12 @@ static const struct {
     {"64:ff9b:1::8.8.8.8", false},
     {"64:ff9b:1:ffff::1", false},
     {"100::1", false},
-    {"100:0:0:1::1", true},
+    {"100:0:0:1::1", false},
+    {"1fff:ffff::1", false},
+    {"2000::1", true},
+    {"3ffe:ffff::1", true},
+    {"4000::1", false}, /* not given to anybody, as these are */
+    {"8000::1", false},
     {"2001::1", false}, /* Teredo */
     {"2001:0:808:808::1", false},
     {"2001:2::1", false},
@@ -343,7 +348,7 @@ static const struct {
     {"3fff:1000::1", true},
     {"5f00::1", false},
     {"febf::1", false},
-    {"fe00::1", true},
+    {"fe00::1", false},
     {"64:ff9b::10.0.0.1", false},
     {"2002:7f00:1::1", false},
     {"2002:808:808::1", true},
