@@ -141,7 +141,7 @@ static void what_has_ended_goes_and_nothing_else(void **state)
     put(f, STORE_META, 6, ended, 1);
     struct key_sweep *sweep = key_sweep_new(f->loop, f->journal, ROUND_MS, NEXT_MS);
     RUN_UNTIL(f->loop, !is_there(f, STORE_KEY, 1) && !is_there(f, STORE_KEY, 4));
-    run_for(f->loop, 3 * ROUND_MS);
+    run_for(f->loop, UINT64_C(3) * ROUND_MS);
     assert_true(is_there(f, STORE_KEY, 2) && is_there(f, STORE_KEY, 3));
     assert_true(is_there(f, STORE_LIST, 5) && is_there(f, STORE_META, 6));
     put(f, STORE_KEY, 1, ended, 1); /* the next round finds it */
