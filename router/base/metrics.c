@@ -38,6 +38,27 @@ static const char *fetch_result_label(unsigned value)
     return labels[value];
 }
 
+const char *fetch_failure_label(unsigned value)
+{
+    static const char *const labels[FETCH_FAILURE_COUNT] = {
+        [FETCH_FAILURE_NAME] = "name",
+        [FETCH_FAILURE_NO_SERVICE] = "no_service",
+        [FETCH_FAILURE_NO_ADDRESS] = "no_address",
+        [FETCH_FAILURE_NOT_ALLOWED] = "not_allowed",
+        [FETCH_FAILURE_UNREACHABLE] = "unreachable",
+        [FETCH_FAILURE_TLS] = "tls",
+        [FETCH_FAILURE_TIMEOUT] = "timeout",
+        [FETCH_FAILURE_TOO_LARGE] = "too_large",
+        [FETCH_FAILURE_CLOSED] = "closed",
+        [FETCH_FAILURE_REDIRECT] = "redirect",
+        [FETCH_FAILURE_STATUS] = "status",
+        [FETCH_FAILURE_DOCUMENT] = "document",
+        [FETCH_FAILURE_NO_VALID_KEY] = "no_valid_key",
+    };
+
+    return labels[value];
+}
+
 static const char *budget_label(unsigned value)
 {
     static const char *const labels[] = {"process", "address", "server", "origin"};

@@ -37,6 +37,27 @@ enum fetch_result {
     FETCH_RESULT_COUNT
 };
 
+/* Why another server's keys, or the way to it, could not be had. */
+enum fetch_failure {
+    FETCH_FAILURE_NONE,
+    FETCH_FAILURE_NAME,        /* it is not in lower case, which nobody is asked about */
+    FETCH_FAILURE_NO_SERVICE,  /* it says so itself, by SRV or an impossible port */
+    FETCH_FAILURE_NO_ADDRESS,  /* DNS knows none, or does not answer */
+    FETCH_FAILURE_NOT_ALLOWED, /* all its addresses are private or reserved */
+    FETCH_FAILURE_UNREACHABLE, /* nobody took the connection */
+    FETCH_FAILURE_TLS,
+    FETCH_FAILURE_TIMEOUT,
+    FETCH_FAILURE_TOO_LARGE,
+    FETCH_FAILURE_CLOSED,   /* it broke off, or did not speak HTTP */
+    FETCH_FAILURE_REDIRECT, /* to what is no https URL of a server name */
+    FETCH_FAILURE_STATUS,   /* not 200 */
+    FETCH_FAILURE_DOCUMENT, /* it is not what was asked for, or not signed by itself */
+    FETCH_FAILURE_NO_VALID_KEY,
+    FETCH_FAILURE_COUNT
+};
+
+const char *fetch_failure_label(unsigned value); /* NULL for none, which nobody counts */
+
 /* What bytes in flight are charged to. */
 enum budget { BUDGET_PROCESS, BUDGET_ADDRESS, BUDGET_SERVER, BUDGET_ORIGIN, BUDGET_COUNT };
 

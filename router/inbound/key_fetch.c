@@ -44,10 +44,26 @@ static void finish(struct key_fetch *kf, const struct key_record *record)
     free(kf);
 }
 
-static void fail(struct key_fetch *kf, const char *why, int status)
+/* `answer` is that of the place that was asked last; NULL: there is none. */
+static void note(const struct key_fetch *kf, enum fetch_failure why,
+                 const struct fetch_answer *answer)
 {
-    log_event(LOG_INFO, "key_fetch_failed", F_SPAN("server", server_of(kf)), F_STR("why", why),
-              F_I64("status", status));
+    static const struct server_place nowhere;
+    static const struct fetch_answer nothing;
+    const struct server_place *place =
+        kf->place < kf->route.n ? &kf->route.places[kf->place] : &nowhere;
+    const struct fetch_answer *said = answer != NULL ? answer : &nothing;
+
+    metrics_add_by(kf->options->metrics, COUNTER_BY_key_fetch_failures_total, why, 1);
+    log_event(LOG_INFO, "key_fetch_failed", F_SPAN("server", server_of(kf)),
+              F_STR("why", fetch_failure_label(why)), F_SPAN("detail", said->detail),
+              F_I64("status", said->status), F_STR("host", place->host),
+              F_U64("port", place->port));
+}
+
+static void fail(struct key_fetch *kf, enum fetch_failure why, const struct fetch_answer *answer)
+{
+    note(kf, why, answer);
     finish(kf, NULL);
 }
 
@@ -58,61 +74,72 @@ static uint32_t ms_left(const struct key_fetch *kf)
     return now_us < kf->end_us ? (uint32_t)((kf->end_us - now_us) / 1000) : 0;
 }
 
-static void read_document(struct key_fetch *kf, struct arena *arena, struct span body)
+static void read_document(struct key_fetch *kf, struct arena *arena,
+                          const struct fetch_answer *answer)
 {
     struct key_document document;
     struct key_record record;
 
-    if (!key_document_decode(&document, arena, body, server_of(kf))) {
-        fail(kf, "document", 200);
+    if (!key_document_decode(&document, arena, answer->body, server_of(kf))) {
+        fail(kf, FETCH_FAILURE_DOCUMENT, answer);
     } else if (!key_record_from_document(&record, &document, clock_ms(),
                                          kf->options->max_valid_ms)) {
-        fail(kf, "no_valid_key", 200);
+        fail(kf, FETCH_FAILURE_NO_VALID_KEY, answer);
     } else {
         finish(kf, &record);
     }
 }
 
-static enum err ask_place(struct key_fetch *kf);
+static bool ask_place(struct key_fetch *kf);
 
 /* The next place is tried only if nobody was there: whoever has answered is not asked again. */
+static bool ask_next_place(struct key_fetch *kf, const struct fetch_answer *answer)
+{
+    if (answer->was_connected || kf->place + 1 >= kf->route.n) {
+        return false;
+    }
+    kf->place++;
+    return ask_place(kf);
+}
+
 static void on_document(void *arg, const struct fetch_answer *answer)
 {
     struct key_fetch *kf = arg;
     struct arena arena;
 
     kf->fetch = NULL;
-    if (answer->result == ERR_OK && answer->status == 200) {
+    if (answer->failure == FETCH_FAILURE_NONE && answer->status == 200) {
         arena_init(&arena, ARENA_MAX);
-        read_document(kf, &arena, answer->body);
+        read_document(kf, &arena, answer);
         arena_fini(&arena);
-        return;
+    } else if (!ask_next_place(kf, answer)) {
+        fail(kf, answer->failure == FETCH_FAILURE_NONE ? FETCH_FAILURE_STATUS : answer->failure,
+             answer);
     }
-    if (!answer->was_connected && ++kf->place < kf->route.n && ask_place(kf) == ERR_OK) {
-        return;
-    }
-    fail(kf, answer->result == ERR_OK ? "status" : err_label(answer->result), answer->status);
 }
 
-static enum err ask(struct key_fetch *kf, struct writer *url, struct span host,
-                    struct fetch_request request)
+/* False: there is no time left. */
+static bool ask(struct key_fetch *kf, const struct writer *url, struct span host,
+                struct fetch_request request)
 {
     const struct http_header header = {SPAN_LIT("Host"), host};
     uint32_t left = ms_left(kf);
 
-    if (url->failed) {
-        return err_raise(ERR_CONFIG, "the address of a server's keys is too long");
+    if (left == 0) {
+        return false;
     }
+    CHECK(!url->failed);
     request.url = url->data;
     request.headers = &header;
     request.n_headers = 1;
     request.timeout_ms = left;
     request.max_bytes = KEY_DOCUMENT_SIZE_MAX;
-    return left == 0 ? ERR_TIMEOUT
-                     : fetch_start(&kf->fetch, kf->options->fetcher, &request, on_document, kf);
+    enum err result = fetch_start(&kf->fetch, kf->options->fetcher, &request, on_document, kf);
+    CHECK(result == ERR_OK); /* a server name makes a good header */
+    return true;
 }
 
-static enum err ask_place(struct key_fetch *kf)
+static bool ask_place(struct key_fetch *kf)
 {
     struct fetch_request request = {.dials = &kf->dials};
     AUTO(writer_fini) struct writer url;
@@ -123,7 +150,7 @@ static enum err ask_place(struct key_fetch *kf)
     return ask(kf, &url, span_str(kf->route.host_header), request);
 }
 
-static enum err ask_upstream(struct key_fetch *kf, const char *host, uint16_t port)
+static bool ask_upstream(struct key_fetch *kf, const char *host, uint16_t port)
 {
     struct fetch_request request = {.is_internal = true};
     bool is_ipv6 = host[0] != '[' && strchr(host, ':') != NULL;
@@ -145,13 +172,12 @@ static void on_route(void *arg, const struct server_route *route)
     struct key_fetch *kf = arg;
 
     if (route == NULL) {
-        fail(kf, "no_service", 0);
+        fail(kf, FETCH_FAILURE_NO_SERVICE, NULL);
         return;
     }
     kf->route = *route;
-    enum err result = ask_place(kf);
-    if (result != ERR_OK) {
-        fail(kf, err_label(result), 0);
+    if (!ask_place(kf)) {
+        fail(kf, FETCH_FAILURE_TIMEOUT, NULL);
     }
 }
 
@@ -167,20 +193,20 @@ static bool is_lower(struct span name)
     return true;
 }
 
-static enum err begin(struct key_fetch *kf)
+static enum fetch_failure begin(struct key_fetch *kf)
 {
     const char *host = NULL;
     uint16_t port = 0;
 
     if (kf->options->upstream_of != NULL &&
         kf->options->upstream_of(kf->options->arg, server_of(kf), &host, &port)) {
-        return ask_upstream(kf, host, port);
+        return ask_upstream(kf, host, port) ? FETCH_FAILURE_NONE : FETCH_FAILURE_TIMEOUT;
     }
     if (!is_lower(server_of(kf))) {
-        return ERR_NOT_FOUND;
+        return FETCH_FAILURE_NAME;
     }
     discovery_find(kf->options->discovery, &kf->wait, server_of(kf), on_route, kf);
-    return ERR_OK;
+    return FETCH_FAILURE_NONE;
 }
 
 enum err key_fetch_start(struct key_fetch **out, const struct key_fetch_options *options,
@@ -196,10 +222,11 @@ enum err key_fetch_start(struct key_fetch **out, const struct key_fetch_options 
     kf->arg = arg;
     kf->size = server.size;
     memcpy(kf->server, server.data, server.size);
-    enum err result = begin(kf);
-    if (result != ERR_OK) {
+    enum fetch_failure why = begin(kf);
+    if (why != FETCH_FAILURE_NONE) {
+        note(kf, why, NULL);
         free(kf);
-        return result;
+        return ERR_NOT_FOUND;
     }
     *out = kf;
     return ERR_OK;

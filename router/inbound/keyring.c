@@ -344,6 +344,7 @@ static void init_fetch_options(struct keyring *keyring)
         .fetcher = keyring->fetcher,
         .timeout_ms = KEYRING_FETCH_MS,
         .max_valid_ms = (int64_t)KEYRING_VALID_S * 1000,
+        .metrics = options->metrics,
         .upstream_of = options->upstream_of,
         .arg = options->arg,
     };

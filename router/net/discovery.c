@@ -1,6 +1,7 @@
 #include "net/discovery.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/random.h"
 #include "base/table.h"
 #include "net/address.h"
@@ -242,6 +243,12 @@ static void set_names(struct server_route *out, struct span name)
     out->is_address = parts.is_address;
 }
 
+/* The delegated name, if there is one. */
+static struct span name_of(const struct found *found)
+{
+    return span_str(found->delegated != NULL ? found->delegated : found->name);
+}
+
 static void answer(struct discovery_wait *wait, const struct found *found)
 {
     struct server_route route = {.n = found->n_places};
@@ -250,7 +257,7 @@ static void answer(struct discovery_wait *wait, const struct found *found)
         wait->on_done(wait->arg, NULL);
         return;
     }
-    set_names(&route, span_str(found->delegated != NULL ? found->delegated : found->name));
+    set_names(&route, name_of(found));
     memcpy(route.places, found->places, found->n_places * sizeof *found->places);
     wait->on_done(wait->arg, &route);
 }
@@ -301,11 +308,6 @@ static void take_records(struct found *found, struct srv_answer *records, uint64
     set_places(found, places, n, now + clamp(records->ttl_s, SRV_LEAST_S, SRV_MOST_S) * us_per_s);
 }
 
-static struct span name_of(const struct found *found)
-{
-    return span_str(found->delegated != NULL ? found->delegated : found->name);
-}
-
 static void decide(struct found *found)
 {
     struct search *search = found->search;
@@ -318,9 +320,13 @@ static void decide(struct found *found)
             return;
         }
     }
-    bool is_certain = search->has_answer[0] && search->has_answer[1];
+    bool is_answered = search->has_answer[0] && search->has_answer[1];
+    if (!is_answered) {
+        log_event(LOG_INFO, "srv_unanswered", F_STR("server", found->name),
+                  F_SPAN("asked", name_of(found)));
+    }
     set_one_place(found, name_of(found), DEFAULT_PORT,
-                  now + (is_certain ? SRV_NONE_S : SRV_LEAST_S) * us_per_s);
+                  now + (is_answered ? SRV_NONE_S : SRV_LEAST_S) * us_per_s);
     answer_all(found);
 }
 
@@ -356,8 +362,7 @@ static void find_records(struct found *found)
     char name[NAME_MAX_SIZE];
 
     for (size_t i = 0; i < N_SERVICES; i++) {
-        snprintf(name, sizeof name, "%s%s", services[i],
-                 found->delegated != NULL ? found->delegated : found->name);
+        snprintf(name, sizeof name, "%s%s", services[i], name_of(found).data);
         dns_find_srv(&found->search->queries[i], found->discovery->options.dns, name, SRV_MS,
                      on_done[i], found);
     }
@@ -423,16 +428,39 @@ static bool take_well_known(struct found *found, const struct fetch_answer *answ
     return is_usable;
 }
 
+/* Whether somebody said, by that failure, that there is none. */
+static bool is_certain(enum fetch_failure why, const struct fetch_answer *answer)
+{
+    return why == FETCH_FAILURE_TOO_LARGE || why == FETCH_FAILURE_DOCUMENT ||
+           (why == FETCH_FAILURE_STATUS && answer->status < 500 && answer->status != 429);
+}
+
+/* That there is none is nothing to look at. */
+static void log_failure(const struct found *found, enum fetch_failure why,
+                        const struct fetch_answer *answer)
+{
+    bool is_none = why == FETCH_FAILURE_STATUS && is_certain(why, answer);
+
+    log_event(is_none ? LOG_DEBUG : LOG_INFO, "well_known_failed", F_STR("server", found->name),
+              F_STR("why", fetch_failure_label(why)), F_SPAN("detail", answer->detail),
+              F_I64("status", answer->status), F_SPAN("used", name_of(found)));
+}
+
 static void on_well_known(void *arg, const struct fetch_answer *answer)
 {
     struct found *found = arg;
+    enum fetch_failure why = answer->failure;
     uint64_t now = now_us(found->discovery);
 
     found->search->fetch = NULL;
-    if (answer->result != ERR_OK || answer->status >= 500 || answer->status == 429) {
-        note_failure(found, answer->result == ERR_FULL, now);
-    } else if (answer->status != 200 || !take_well_known(found, answer, now)) {
-        note_failure(found, true, now);
+    if (why == FETCH_FAILURE_NONE && answer->status != 200) {
+        why = FETCH_FAILURE_STATUS;
+    } else if (why == FETCH_FAILURE_NONE && !take_well_known(found, answer, now)) {
+        why = FETCH_FAILURE_DOCUMENT;
+    }
+    if (why != FETCH_FAILURE_NONE) {
+        note_failure(found, is_certain(why, answer), now);
+        log_failure(found, why, answer);
     }
     find_places(found);
 }

@@ -46,6 +46,10 @@ struct fetch {
     struct writer body;
     size_t head_size; /* bytes, so far */
     bool was_connected, is_internal, has_fixed_place;
+    enum fetch_failure failure;    /* what `task` tells */
+    bool has_dialled, has_refused; /* an address, since the last redirect */
+    struct in6_addr refused;       /* the last one that may not be dialled */
+    char detail[CURL_ERROR_SIZE];
     bool (*allow_address)(void *arg, const struct in6_addr *address);
     void *allow_arg;
     void (*done)(void *arg, const struct fetch_answer *answer);
@@ -83,33 +87,66 @@ static uint32_t ms_left(const struct fetch *fetch)
     return now_us < fetch->end_us ? (uint32_t)((fetch->end_us - now_us) / 1000) : 0;
 }
 
-static void finish(struct fetch *fetch, struct fetch_answer answer)
+static enum err result_of(enum fetch_failure failure)
 {
+    switch ((int)failure) {
+    case FETCH_FAILURE_NONE:
+        return ERR_OK;
+    case FETCH_FAILURE_TIMEOUT:
+        return ERR_TIMEOUT;
+    case FETCH_FAILURE_TOO_LARGE:
+        return ERR_FULL;
+    case FETCH_FAILURE_TLS:
+        return ERR_TLS;
+    default:
+        return ERR_CLOSED;
+    }
+}
+
+static struct span detail_of(struct fetch *fetch, enum fetch_failure failure)
+{
+    if (failure == FETCH_FAILURE_NOT_ALLOWED) {
+        inet_ntop(AF_INET6, &fetch->refused, fetch->detail, sizeof fetch->detail);
+    }
+    return failure == FETCH_FAILURE_NOT_ALLOWED || failure == FETCH_FAILURE_TLS
+               ? span_str(fetch->detail)
+               : (struct span){0};
+}
+
+static void finish(struct fetch *fetch, enum fetch_failure failure, struct fetch_answer answer)
+{
+    answer.failure = failure;
+    answer.result = result_of(failure);
+    answer.detail = detail_of(fetch, failure);
     answer.was_connected = fetch->was_connected;
     fetch->done(fetch->arg, &answer);
     fetch_free(fetch);
 }
 
-static enum err result_of(CURLcode code, const struct fetch *fetch)
+static enum fetch_failure failure_of(CURLcode code, const struct fetch *fetch)
 {
     switch ((int)code) {
     case CURLE_OK:
-        return ERR_OK;
+        return FETCH_FAILURE_NONE;
     case CURLE_OPERATION_TIMEDOUT:
-        return ERR_TIMEOUT;
+        return FETCH_FAILURE_TIMEOUT;
+    case CURLE_COULDNT_CONNECT:
+        return fetch->has_refused && !fetch->has_dialled ? FETCH_FAILURE_NOT_ALLOWED
+                                                         : FETCH_FAILURE_UNREACHABLE;
     case CURLE_FILESIZE_EXCEEDED:
-        return ERR_FULL;
+        return FETCH_FAILURE_TOO_LARGE;
     case CURLE_WRITE_ERROR:
-        return fetch->body.failed || fetch->head_size > FETCH_HEAD_MAX ? ERR_FULL : ERR_CLOSED;
+        return fetch->body.failed || fetch->head_size > FETCH_HEAD_MAX ? FETCH_FAILURE_TOO_LARGE
+                                                                       : FETCH_FAILURE_CLOSED;
     case CURLE_SSL_CONNECT_ERROR:
     case CURLE_PEER_FAILED_VERIFICATION:
     case CURLE_SSL_CERTPROBLEM:
     case CURLE_SSL_CIPHER:
     case CURLE_SSL_CACERT_BADFILE:
     case CURLE_SSL_ISSUER_ERROR:
-        return ERR_TLS;
+        return FETCH_FAILURE_TLS;
     default:
-        return ERR_CLOSED;
+        return FETCH_FAILURE_CLOSED;
     }
 }
 
@@ -164,20 +201,23 @@ static bool was_connected(CURL *easy, CURLcode code)
 static void complete(struct fetch *fetch, CURLcode code)
 {
     char cache_control[HEADER_KEPT_MAX], expires[HEADER_KEPT_MAX];
-    struct fetch_answer answer = {.result = result_of(code, fetch)};
+    enum fetch_failure failure = failure_of(code, fetch);
+    struct fetch_answer answer = {0};
     long status = 0;
 
     curl_easy_getinfo(fetch->easy, CURLINFO_RESPONSE_CODE, &status);
     fetch->was_connected = fetch->was_connected || was_connected(fetch->easy, code);
-    if (answer.result == ERR_OK && follow(fetch, status)) {
+    if (failure == FETCH_FAILURE_NONE && follow(fetch, status)) {
         return;
     }
     answer.status = (int)status;
     answer.cache_control = copy_header(cache_control, fetch->easy, "Cache-Control");
     answer.expires = copy_header(expires, fetch->easy, "Expires");
-    answer.body = answer.result == ERR_OK ? writer_span(&fetch->body) : span_of(NULL, 0);
+    if (failure == FETCH_FAILURE_NONE) {
+        answer.body = writer_span(&fetch->body);
+    }
     drop_easy(fetch);
-    finish(fetch, answer);
+    finish(fetch, failure, answer);
 }
 
 static void complete_all(struct fetcher *fetcher)
@@ -327,7 +367,13 @@ static curl_socket_t on_open_socket(void *arg, curlsocktype purpose, struct curl
     struct in6_addr in6 = address_of(&address->addr);
 
     (void)purpose;
-    if (!may_dial(fetch, &in6) || (!fetch->is_internal && !note_dial(fetch->dials, &in6))) {
+    if (!may_dial(fetch, &in6)) {
+        fetch->has_refused = true;
+        fetch->refused = in6;
+        return CURL_SOCKET_BAD;
+    }
+    fetch->has_dialled = true; /* if not now, then before */
+    if (!fetch->is_internal && !note_dial(fetch->dials, &in6)) {
         return CURL_SOCKET_BAD;
     }
     return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
@@ -377,6 +423,7 @@ static void set_options(struct fetch *fetch)
     CURL *easy = fetch->easy;
 
     curl_easy_setopt(easy, CURLOPT_PRIVATE, fetch);
+    curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, fetch->detail);
     curl_easy_setopt(easy, CURLOPT_URL, fetch->url);
     curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, fetch->is_internal ? "https,http" : "https");
     curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L); /* each hop is looked up here */
@@ -401,11 +448,12 @@ static void run_task(struct loop_task *task)
 {
     struct fetch *fetch = LIST_ENTRY(task, struct fetch, task);
 
-    finish(fetch, (struct fetch_answer){.result = ms_left(fetch) > 0 ? ERR_CLOSED : ERR_TIMEOUT});
+    finish(fetch, fetch->failure, (struct fetch_answer){0});
 }
 
-static void fail_later(struct fetch *fetch)
+static void fail_later(struct fetch *fetch, enum fetch_failure failure)
 {
+    fetch->failure = failure;
     loop_defer(fetch->fetcher->loop, &fetch->task);
 }
 
@@ -462,9 +510,10 @@ static void dial(struct fetch *fetch, const struct dns_addresses *addresses)
     uint32_t left = ms_left(fetch);
 
     if (left == 0) { /* which libcurl takes for no limit */
-        fail_later(fetch);
+        fail_later(fetch, FETCH_FAILURE_TIMEOUT);
         return;
     }
+    fetch->has_dialled = fetch->has_refused = false;
     fetch->easy = curl_easy_init();
     CHECK(fetch->easy != NULL);
     set_options(fetch);
@@ -476,7 +525,7 @@ static void dial(struct fetch *fetch, const struct dns_addresses *addresses)
         curl_easy_setopt(fetch->easy, CURLOPT_CONNECT_TO, fetch->connect_to);
     }
     if (curl_multi_add_handle(fetch->fetcher->multi, fetch->easy) != CURLM_OK) {
-        fail_later(fetch);
+        fail_later(fetch, FETCH_FAILURE_UNREACHABLE);
     }
 }
 
@@ -486,7 +535,7 @@ static void on_addresses(void *arg, const struct dns_addresses *addresses)
 
     fetch->query = NULL;
     if (addresses->n == 0) {
-        fail_later(fetch);
+        fail_later(fetch, FETCH_FAILURE_NO_ADDRESS);
     } else {
         dial(fetch, addresses);
     }
@@ -545,7 +594,7 @@ static void begin(struct fetch *fetch)
     } else if (read_url(host, &fetch->dial_port, fetch->url)) {
         look_up(fetch, host);
     } else {
-        fail_later(fetch);
+        fail_later(fetch, FETCH_FAILURE_REDIRECT);
     }
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/err.h"
+#include "base/metrics.h"
 #include "net/dns.h"
 #include "net/http.h"
 #include "net/loop.h"
@@ -54,6 +55,9 @@ struct fetch_answer {
     /* ERR_OK with a status and a body; or ERR_TIMEOUT, ERR_FULL (max_bytes, FETCH_HEAD_MAX),
      * ERR_TLS, ERR_CLOSED (no connection, or no usable answer). */
     enum err result;
+    enum fetch_failure failure; /* the same more exactly */
+    struct span
+        detail; /* of it: what the TLS library says, or an address that may not be dialled */
     int status; /* 0: none */
     struct span body;
     bool was_connected;                 /* somebody was there, however it went on */

@@ -14,6 +14,8 @@ struct fixture {
     struct fetch *fetch;
     unsigned n_done;
     enum err result;
+    enum fetch_failure failure;
+    char detail[256];
     int status;
     bool was_connected;
     struct writer body;
@@ -68,6 +70,8 @@ static void on_done(void *arg, const struct fetch_answer *answer)
 
     f->n_done++;
     f->result = answer->result;
+    f->failure = answer->failure;
+    snprintf(f->detail, sizeof f->detail, "%.*s", (int)answer->detail.size, answer->detail.data);
     f->status = answer->status;
     f->was_connected = answer->was_connected;
     writer_bytes(&f->body, answer->body);
@@ -189,6 +193,50 @@ static void whether_somebody_was_there_is_told(void **state)
     f->rig.listener = NULL;
     assert_int_equal(run(f, &request), ERR_CLOSED);
     assert_false(f->was_connected);
+}
+
+static void assert_fails(struct fixture *f, const struct fetch_request *request,
+                         enum fetch_failure failure, const char *detail)
+{
+    run(f, request);
+    if (f->failure != failure || strstr(f->detail, detail) == NULL ||
+        (detail[0] == '\0' && f->detail[0] != '\0')) {
+        fail_msg("%s, %s instead of %s, %s", fetch_failure_label(f->failure), f->detail,
+                 fetch_failure_label(failure), detail);
+    }
+}
+
+static void a_failure_says_what_was_wrong(void **state)
+{
+    struct fixture *f = *state;
+    struct fetch_request request = request_of(f);
+
+    request.ca_file = f->other.chain;
+    assert_fails(f, &request, FETCH_FAILURE_TLS, "certificate");
+    request = request_of(f);
+    request.url = "https://b.test/";
+    assert_fails(f, &request, FETCH_FAILURE_TLS, "'b.test'");
+    request = request_of(f);
+    request.is_internal = false;
+    assert_fails(f, &request, FETCH_FAILURE_NOT_ALLOWED, "::ffff:127.0.0.1");
+    request = request_of(f);
+    request.max_bytes = 5;
+    assert_fails(f, &request, FETCH_FAILURE_TOO_LARGE, "");
+    request = request_of(f);
+    request.url = "gopher://a.test/";
+    request.is_internal = false;
+    request.connect_to = NULL;
+    assert_fails(f, &request, FETCH_FAILURE_REDIRECT, "");
+    request = request_of(f);
+    f->rig.answer = ANSWER_SHORT;
+    assert_fails(f, &request, FETCH_FAILURE_CLOSED, "");
+    f->rig.answer = ANSWER_HOLD;
+    request.timeout_ms = 80;
+    assert_fails(f, &request, FETCH_FAILURE_TIMEOUT, "");
+    request = request_of(f);
+    http_listener_free(f->rig.listener);
+    f->rig.listener = NULL;
+    assert_fails(f, &request, FETCH_FAILURE_UNREACHABLE, "");
 }
 
 static bool allow_none(void *arg, const struct in6_addr *address)
@@ -381,6 +429,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(another_status_is_an_answer_too, setup, teardown),
         cmocka_unit_test_setup_teardown(a_certificate_must_be_trusted_and_fit_the_name, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(a_failure_says_what_was_wrong, setup, teardown),
         cmocka_unit_test_setup_teardown(an_answer_over_the_limit_is_dropped, setup, teardown),
         cmocka_unit_test_setup_teardown(an_answer_that_does_not_come_times_out, setup, teardown),
         cmocka_unit_test_setup_teardown(an_answer_that_breaks_off_is_none, setup, teardown),

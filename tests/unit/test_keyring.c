@@ -412,6 +412,11 @@ static uint64_t counted(struct fixture *f, enum fetch_result result)
     return atomic_load(&f->metrics.cells[COUNTER_CELL_key_fetches_total + (int)result]);
 }
 
+static uint64_t n_failures(struct fixture *f, enum fetch_failure why)
+{
+    return atomic_load(&f->metrics.cells[COUNTER_CELL_key_fetch_failures_total + (int)why]);
+}
+
 static void assert_counted(struct fixture *f, uint64_t ok, uint64_t failed, uint64_t budget)
 {
     assert_int_equal(counted(f, FETCH_RESULT_OK), ok);
@@ -573,14 +578,16 @@ static void what_is_not_the_servers_document_is_no_key(void **state)
     static const struct {
         const char *name;
         enum document document;
+        enum fetch_failure failure;
+        uint64_t n; /* of that failure, by then */
     } rows[] = {
-        {"of another server", DOCUMENT_OTHER_NAME},
-        {"unsigned", DOCUMENT_UNSIGNED},
-        {"too large", DOCUMENT_TOO_LARGE},
-        {"announced as too large", DOCUMENT_ANNOUNCED},
-        {"expired", DOCUMENT_EXPIRED},
-        {"with another status", DOCUMENT_STATUS},
-        {"elsewhere", DOCUMENT_REDIRECT},
+        {"of another server", DOCUMENT_OTHER_NAME, FETCH_FAILURE_DOCUMENT, 1},
+        {"unsigned", DOCUMENT_UNSIGNED, FETCH_FAILURE_DOCUMENT, 2},
+        {"too large", DOCUMENT_TOO_LARGE, FETCH_FAILURE_TOO_LARGE, 1},
+        {"announced as too large", DOCUMENT_ANNOUNCED, FETCH_FAILURE_TOO_LARGE, 2},
+        {"expired", DOCUMENT_EXPIRED, FETCH_FAILURE_NO_VALID_KEY, 1},
+        {"with another status", DOCUMENT_STATUS, FETCH_FAILURE_STATUS, 1},
+        {"elsewhere", DOCUMENT_REDIRECT, FETCH_FAILURE_STATUS, 2},
     };
     struct fixture *f = *state;
     char server[32];
@@ -590,7 +597,8 @@ static void what_is_not_the_servers_document_is_no_key(void **state)
         f->document = rows[i].document;
         refresh(f, 0, server);
         if (has_key(f, 0, server) || has_key(f, 1, server) || has_key(f, 0, "evil.test") ||
-            counted(f, FETCH_RESULT_FAILED) != i + 1) {
+            counted(f, FETCH_RESULT_FAILED) != i + 1 ||
+            n_failures(f, rows[i].failure) != rows[i].n) {
             fail_msg("row failed: %s", rows[i].name);
         }
     }
@@ -728,6 +736,7 @@ static void an_address_that_is_not_allowed_is_not_dialled(void **state)
     assert_int_equal(http_listener_n_connections(f->listener), 0);
     assert_log(f, "");
     assert_counted(f, 0, 2, 0);
+    assert_int_equal(n_failures(f, FETCH_FAILURE_NOT_ALLOWED), 2);
 }
 
 static void who_cancels_is_not_told(void **state)
