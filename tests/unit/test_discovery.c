@@ -21,7 +21,7 @@ struct fixture {
     uint64_t now_us;
     const char *cache_control; /* of what is answered */
     struct discovery_wait waits[N_WAITS];
-    unsigned n_done;
+    unsigned n_done, n_third_done;
     bool has_route;
     struct server_route route;
 };
@@ -333,6 +333,42 @@ static void what_nobody_waits_for_any_more_is_remembered(void **state)
     assert_string_equal(f->route.host_header, "b.d.test:5");
 }
 
+/* Cancels the others and asks again, once. */
+static void on_done_that_acts(void *arg, const struct server_route *route)
+{
+    struct fixture *f = arg;
+
+    on_done(arg, route);
+    if (f->n_done == 1) {
+        discovery_cancel(&f->waits[1]);
+        discovery_find(f->discovery, &f->waits[0], SPAN_LIT("a.d.test"), on_done, f);
+        discovery_find(f->discovery, &f->waits[1], SPAN_LIT("b.d.test:5"), on_done, f);
+    }
+}
+
+static void on_third_done(void *arg, const struct server_route *route)
+{
+    struct fixture *f = arg;
+
+    on_done(arg, route);
+    f->n_third_done++;
+}
+
+static void who_is_told_may_cancel_and_ask_from_inside(void **state)
+{
+    struct fixture *f = *state;
+
+    discovery_find(f->discovery, &f->waits[0], SPAN_LIT("a.d.test"), on_done_that_acts, f);
+    start(f, 1, "a.d.test");
+    discovery_find(f->discovery, &f->waits[2], SPAN_LIT("a.d.test"), on_third_done, f);
+    answer_well_known(f, "b.d.test:5");
+    wait_for(f, 4); /* the first and the third; then those who asked from inside */
+    run_for(f->rig.loop, 20);
+    assert_int_equal(f->n_done, 4);
+    assert_int_equal(f->n_third_done, 1);
+    assert_int_equal(f->rig.n_heads, 1);
+}
+
 static void who_cancels_before_the_search_began_is_not_told(void **state)
 {
     struct fixture *f = *state;
@@ -426,6 +462,7 @@ int main(void)
         TEST(a_delegation_that_is_gone_is_forgotten_at_once),
         TEST(one_request_is_for_all_who_wait),
         TEST(what_nobody_waits_for_any_more_is_remembered),
+        TEST(who_is_told_may_cancel_and_ask_from_inside),
         TEST(who_cancels_before_the_search_began_is_not_told),
         TEST(a_search_ends_with_its_owner),
         TEST(only_so_many_names_are_remembered),

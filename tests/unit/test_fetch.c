@@ -5,6 +5,9 @@
 #include "net_rig.h"
 #include "tls_files.h"
 
+#include <arpa/inet.h>
+#include <unistd.h>
+
 struct fixture {
     struct tls_files files, other;
     struct tls_context *tls;
@@ -307,6 +310,53 @@ static void a_fetch_may_be_cancelled_before_and_after_it_was_sent(void **state)
     assert_int_equal(f->n_done, 0);
 }
 
+/* Cancels the second request, which may have ended too, and makes a third. */
+static void on_done_that_acts(void *arg, const struct fetch_answer *answer)
+{
+    struct fixture *f = arg;
+    struct fetch_request request = request_of(f);
+
+    on_done(arg, answer);
+    fetch_cancel(f->fetch);
+    assert_int_equal(fetch_start(&f->fetch, f->fetcher, &request, on_done, f), ERR_OK);
+}
+
+/* "127.0.0.1:PORT" of a socket that accepts nothing, and that the caller closes. */
+static int listen_silently(char out[32])
+{
+    struct sockaddr_in address = {.sin_family = AF_INET,
+                                  .sin_addr = {.s_addr = htonl(INADDR_LOOPBACK)}};
+    socklen_t size = sizeof address;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    CHECK(fd >= 0 && bind(fd, (struct sockaddr *)&address, sizeof address) == 0);
+    CHECK(listen(fd, 8) == 0 && getsockname(fd, (struct sockaddr *)&address, &size) == 0);
+    snprintf(out, 32, "127.0.0.1:%u", ntohs(address.sin_port));
+    return fd;
+}
+
+static void who_is_told_may_cancel_and_start_from_inside(void **state)
+{
+    struct fixture *f = *state;
+    struct fetch_request request = request_of(f);
+    struct fetch *first;
+    char silent[32];
+    int fd = listen_silently(silent);
+
+    request.connect_to = silent;
+    request.timeout_ms = 50;
+    assert_int_equal(fetch_start(&first, f->fetcher, &request, on_done_that_acts, f), ERR_OK);
+    request.timeout_ms = 51; /* perhaps in the same turn of the loop, but after it */
+    assert_int_equal(fetch_start(&f->fetch, f->fetcher, &request, on_done, f), ERR_OK);
+    RUN_UNTIL(f->rig.loop, f->n_done == 1);
+    assert_int_equal(f->result, ERR_TIMEOUT);
+    RUN_UNTIL(f->rig.loop, f->n_done == 2);
+    assert_int_equal(f->result, ERR_OK);
+    run_for(f->rig.loop, 60);
+    assert_int_equal(f->n_done, 2);
+    close(fd);
+}
+
 static void what_cannot_be_sent_is_not(void **state)
 {
     static const struct http_header bad[] = {{SPAN_INIT("X"), SPAN_INIT("a\r\nY: b")},
@@ -441,6 +491,8 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(a_fetch_may_be_cancelled_before_and_after_it_was_sent,
                                         setup, teardown),
+        cmocka_unit_test_setup_teardown(who_is_told_may_cancel_and_start_from_inside, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(what_cannot_be_sent_is_not, setup, teardown),
         cmocka_unit_test(special_addresses_are_not_public),
     };
