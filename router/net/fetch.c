@@ -87,22 +87,6 @@ static uint32_t ms_left(const struct fetch *fetch)
     return now_us < fetch->end_us ? (uint32_t)((fetch->end_us - now_us) / 1000) : 0;
 }
 
-static enum err result_of(enum fetch_failure failure)
-{
-    switch ((int)failure) {
-    case FETCH_FAILURE_NONE:
-        return ERR_OK;
-    case FETCH_FAILURE_TIMEOUT:
-        return ERR_TIMEOUT;
-    case FETCH_FAILURE_TOO_LARGE:
-        return ERR_FULL;
-    case FETCH_FAILURE_TLS:
-        return ERR_TLS;
-    default:
-        return ERR_CLOSED;
-    }
-}
-
 static struct span detail_of(struct fetch *fetch, enum fetch_failure failure)
 {
     if (failure == FETCH_FAILURE_NOT_ALLOWED) {
@@ -116,7 +100,6 @@ static struct span detail_of(struct fetch *fetch, enum fetch_failure failure)
 static void finish(struct fetch *fetch, enum fetch_failure failure, struct fetch_answer answer)
 {
     answer.failure = failure;
-    answer.result = result_of(failure);
     answer.detail = detail_of(fetch, failure);
     answer.was_connected = fetch->was_connected;
     fetch->done(fetch->arg, &answer);

@@ -52,13 +52,11 @@ struct fetch_request {
 
 /* Spans are valid for the call. */
 struct fetch_answer {
-    /* ERR_OK with a status and a body; or ERR_TIMEOUT, ERR_FULL (max_bytes, FETCH_HEAD_MAX),
-     * ERR_TLS, ERR_CLOSED (no connection, or no usable answer). */
-    enum err result;
-    enum fetch_failure failure; /* the same more exactly */
-    struct span
-        detail; /* of it: what the TLS library says, or an address that may not be dialled */
-    int status; /* 0: none */
+    /* FETCH_FAILURE_NONE with a status and a body; or NO_ADDRESS, NOT_ALLOWED, UNREACHABLE, TLS,
+     * TIMEOUT, TOO_LARGE (max_bytes, FETCH_HEAD_MAX), CLOSED or REDIRECT. */
+    enum fetch_failure failure;
+    struct span detail; /* what the TLS library says, or an address that may not be dialled */
+    int status;         /* 0: none */
     struct span body;
     bool was_connected;                 /* somebody was there, however it went on */
     struct span cache_control, expires; /* headers; empty if there are none, or too long */

@@ -16,7 +16,6 @@ struct fixture {
     char url[64], connect_to[32];
     struct fetch *fetch;
     unsigned n_done;
-    enum err result;
     enum fetch_failure failure;
     char detail[256];
     int status;
@@ -72,7 +71,6 @@ static void on_done(void *arg, const struct fetch_answer *answer)
     struct fixture *f = arg;
 
     f->n_done++;
-    f->result = answer->result;
     f->failure = answer->failure;
     snprintf(f->detail, sizeof f->detail, "%.*s", (int)answer->detail.size, answer->detail.data);
     f->status = answer->status;
@@ -80,7 +78,7 @@ static void on_done(void *arg, const struct fetch_answer *answer)
     writer_bytes(&f->body, answer->body);
 }
 
-static enum err run(struct fixture *f, const struct fetch_request *request)
+static enum fetch_failure run(struct fixture *f, const struct fetch_request *request)
 {
     unsigned n_before = f->n_done;
 
@@ -88,7 +86,7 @@ static enum err run(struct fixture *f, const struct fetch_request *request)
     assert_int_equal(fetch_start(&f->fetch, f->fetcher, request, on_done, f), ERR_OK);
     assert_int_equal(f->n_done, n_before); /* nothing from inside */
     RUN_UNTIL(f->rig.loop, f->n_done > n_before);
-    return f->result;
+    return f->failure;
 }
 
 static void a_document_is_fetched_over_tls(void **state)
@@ -100,7 +98,7 @@ static void a_document_is_fetched_over_tls(void **state)
 
     request.headers = headers;
     request.n_headers = 2;
-    assert_int_equal(run(f, &request), ERR_OK);
+    assert_int_equal(run(f, &request), FETCH_FAILURE_NONE);
     assert_int_equal(f->status, 200);
     assert_true(span_equal(writer_span(&f->body), SPAN_LIT("GET /key?x=%2F")));
     assert_true(span_equal(writer_span(&f->rig.log), SPAN_LIT("GET /key?x=%2F\n")));
@@ -112,7 +110,7 @@ static void another_status_is_an_answer_too(void **state)
     struct fetch_request request = request_of(f);
 
     f->rig.answer = ANSWER_REJECT;
-    assert_int_equal(run(f, &request), ERR_OK);
+    assert_int_equal(run(f, &request), FETCH_FAILURE_NONE);
     assert_int_equal(f->status, 404);
     assert_true(has_text(&f->body, "M_UNRECOGNIZED"));
 }
@@ -124,13 +122,13 @@ static void a_certificate_must_be_trusted_and_fit_the_name(void **state)
     char url[64];
 
     request.ca_file = f->other.chain;
-    assert_int_equal(run(f, &request), ERR_TLS);
+    assert_int_equal(run(f, &request), FETCH_FAILURE_TLS);
     request.ca_file = NULL;
-    assert_int_equal(run(f, &request), ERR_TLS);
+    assert_int_equal(run(f, &request), FETCH_FAILURE_TLS);
     snprintf(url, sizeof url, "https://b.test:%u/", rig_port(&f->rig));
     request = request_of(f);
     request.url = url;
-    assert_int_equal(run(f, &request), ERR_TLS);
+    assert_int_equal(run(f, &request), FETCH_FAILURE_TLS);
     assert_int_equal(f->rig.n_heads, 0);
 }
 
@@ -142,7 +140,7 @@ static void an_answer_over_the_limit_is_dropped(void **state)
     request.max_bytes = 5;
     for (int i = 0; i < 2; i++) {
         f->rig.answer = i == 0 ? ANSWER_ECHO : ANSWER_CHUNKED;
-        assert_int_equal(run(f, &request), ERR_FULL);
+        assert_int_equal(run(f, &request), FETCH_FAILURE_TOO_LARGE);
         assert_int_equal(f->body.size, 0);
     }
 }
@@ -154,7 +152,7 @@ static void an_answer_that_does_not_come_times_out(void **state)
 
     f->rig.answer = ANSWER_HOLD;
     request.timeout_ms = 80;
-    assert_int_equal(run(f, &request), ERR_TIMEOUT);
+    assert_int_equal(run(f, &request), FETCH_FAILURE_TIMEOUT);
     RUN_UNTIL(f->rig.loop, f->rig.n_aborts == 1);
 }
 
@@ -164,7 +162,7 @@ static void an_answer_that_breaks_off_is_none(void **state)
     struct fetch_request request = request_of(f);
 
     f->rig.answer = ANSWER_SHORT;
-    assert_int_equal(run(f, &request), ERR_CLOSED);
+    assert_int_equal(run(f, &request), FETCH_FAILURE_CLOSED);
     assert_int_equal(f->body.size, 0);
 }
 
@@ -175,7 +173,7 @@ static void nobody_there_is_no_answer(void **state)
 
     http_listener_free(f->rig.listener);
     f->rig.listener = NULL;
-    assert_int_equal(run(f, &request), ERR_CLOSED);
+    assert_int_equal(run(f, &request), FETCH_FAILURE_UNREACHABLE);
 }
 
 static void whether_somebody_was_there_is_told(void **state)
@@ -183,18 +181,18 @@ static void whether_somebody_was_there_is_told(void **state)
     struct fixture *f = *state;
     struct fetch_request request = request_of(f);
 
-    assert_int_equal(run(f, &request), ERR_OK);
+    assert_int_equal(run(f, &request), FETCH_FAILURE_NONE);
     assert_true(f->was_connected);
     request.ca_file = f->other.chain;
-    assert_int_equal(run(f, &request), ERR_TLS);
+    assert_int_equal(run(f, &request), FETCH_FAILURE_TLS);
     assert_true(f->was_connected);
     request.is_internal = false;
-    assert_int_equal(run(f, &request), ERR_CLOSED);
+    assert_int_equal(run(f, &request), FETCH_FAILURE_NOT_ALLOWED);
     assert_false(f->was_connected);
     request = request_of(f);
     http_listener_free(f->rig.listener);
     f->rig.listener = NULL;
-    assert_int_equal(run(f, &request), ERR_CLOSED);
+    assert_int_equal(run(f, &request), FETCH_FAILURE_UNREACHABLE);
     assert_false(f->was_connected);
 }
 
@@ -262,13 +260,13 @@ static void private_addresses_are_dialled_only_if_allowed(void **state)
     unsigned n_asked = 0;
 
     request.is_internal = false;
-    assert_int_equal(run(f, &request), ERR_CLOSED);
+    assert_int_equal(run(f, &request), FETCH_FAILURE_NOT_ALLOWED);
     request.allow_arg = &n_asked;
     request.allow_address = allow_none;
-    assert_int_equal(run(f, &request), ERR_CLOSED);
+    assert_int_equal(run(f, &request), FETCH_FAILURE_NOT_ALLOWED);
     assert_int_equal(f->rig.n_heads, 0);
     request.allow_address = allow_loopback;
-    assert_int_equal(run(f, &request), ERR_OK);
+    assert_int_equal(run(f, &request), FETCH_FAILURE_NONE);
     assert_int_equal(n_asked, 2);
 }
 
@@ -283,15 +281,15 @@ static void no_address_is_dialled_twice_with_the_same_dials(void **state)
     request.allow_arg = &n_asked;
     request.allow_address = allow_loopback;
     request.dials = &dials;
-    assert_int_equal(run(f, &request), ERR_OK);
-    assert_int_equal(run(f, &request), ERR_CLOSED);
+    assert_int_equal(run(f, &request), FETCH_FAILURE_NONE);
+    assert_int_equal(run(f, &request), FETCH_FAILURE_UNREACHABLE);
     assert_false(f->was_connected);
     assert_int_equal(dials.n, 1);
     request.dials = NULL;
-    assert_int_equal(run(f, &request), ERR_OK);
+    assert_int_equal(run(f, &request), FETCH_FAILURE_NONE);
     dials = (struct fetch_dials){.n = FETCH_DIALS_MAX};
     request.dials = &dials;
-    assert_int_equal(run(f, &request), ERR_CLOSED);
+    assert_int_equal(run(f, &request), FETCH_FAILURE_UNREACHABLE);
 }
 
 static void a_fetch_may_be_cancelled_before_and_after_it_was_sent(void **state)
@@ -349,9 +347,9 @@ static void who_is_told_may_cancel_and_start_from_inside(void **state)
     request.timeout_ms = 51; /* perhaps in the same turn of the loop, but after it */
     assert_int_equal(fetch_start(&f->fetch, f->fetcher, &request, on_done, f), ERR_OK);
     RUN_UNTIL(f->rig.loop, f->n_done == 1);
-    assert_int_equal(f->result, ERR_TIMEOUT);
+    assert_int_equal(f->failure, FETCH_FAILURE_TIMEOUT);
     RUN_UNTIL(f->rig.loop, f->n_done == 2);
-    assert_int_equal(f->result, ERR_OK);
+    assert_int_equal(f->failure, FETCH_FAILURE_NONE);
     run_for(f->rig.loop, 60);
     assert_int_equal(f->n_done, 2);
     close(fd);
@@ -373,7 +371,7 @@ static void what_cannot_be_sent_is_not(void **state)
     request.n_headers = 0;
     for (size_t i = 0; i < sizeof urls / sizeof urls[0]; i++) {
         request.url = urls[i];
-        assert_int_equal(run(f, &request), ERR_CLOSED);
+        assert_int_equal(run(f, &request), FETCH_FAILURE_CLOSED);
     }
 }
 
