@@ -413,6 +413,9 @@ static void set_options(struct fetch *fetch)
     curl_easy_setopt(easy, CURLOPT_PROXY, "");          /* nor what the environment says */
     curl_easy_setopt(easy, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+    /* The system's resolver may take longer than the request may: its thread is left to end alone,
+     * where libcurl would wait for it, and the loop with it. */
+    curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
     curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
     /* A connection kept from another fetch might lead where this one may not go. */

@@ -6,6 +6,9 @@
 #include "tls_files.h"
 
 #include <arpa/inet.h>
+#include <netdb.h>
+#include <semaphore.h>
+#include <stdatomic.h>
 #include <unistd.h>
 
 struct fixture {
@@ -355,6 +358,52 @@ static void who_is_told_may_cancel_and_start_from_inside(void **state)
     close(fd);
 }
 
+static sem_t may_answer, has_answered;
+static atomic_bool has_given_up;
+
+/* The system's, in place of which libcurl's threads find this one: it answers when the test lets
+ * it. */
+int getaddrinfo(const char *host, const char *service, const struct addrinfo *hints,
+                struct addrinfo **out)
+{
+    struct timespec until;
+
+    (void)host;
+    (void)service;
+    (void)hints;
+    (void)out;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += PATIENCE_MS / 1000;
+    if (sem_timedwait(&may_answer, &until) != 0) {
+        atomic_store(&has_given_up, true);
+    }
+    sem_post(&has_answered);
+    return EAI_FAIL;
+}
+
+static void a_resolver_that_does_not_answer_stops_nobody(void **state)
+{
+    struct fixture *f = *state;
+    struct fetch_request request = {
+        .url = "http://slow.test/", .timeout_ms = 50, .max_bytes = 1024, .is_internal = true};
+
+    CHECK(sem_init(&may_answer, 0, 0) == 0 && sem_init(&has_answered, 0, 0) == 0);
+    assert_int_equal(run(f, &request), FETCH_FAILURE_TIMEOUT);
+    assert_int_equal(fetch_start(&f->fetch, f->fetcher, &request, on_done, f), ERR_OK);
+    run_for(f->rig.loop, 20);
+    fetch_cancel(f->fetch);
+    assert_false(atomic_load(&has_given_up));
+    for (size_t i = 0; i < 2; i++) {
+        sem_post(&may_answer);
+    }
+    for (size_t i = 0; i < 2; i++) {
+        CHECK(sem_wait(&has_answered) == 0);
+    }
+    run_for(f->rig.loop, 20); /* the threads free what is theirs */
+    assert_int_equal(f->n_done, 1);
+    assert_false(atomic_load(&has_given_up));
+}
+
 static void what_cannot_be_sent_is_not(void **state)
 {
     static const struct http_header bad[] = {{SPAN_INIT("X"), SPAN_INIT("a\r\nY: b")},
@@ -490,6 +539,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_fetch_may_be_cancelled_before_and_after_it_was_sent,
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(who_is_told_may_cancel_and_start_from_inside, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(a_resolver_that_does_not_answer_stops_nobody, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(what_cannot_be_sent_is_not, setup, teardown),
         cmocka_unit_test(special_addresses_are_not_public),
