@@ -110,16 +110,34 @@ static bool read_name(char out[SRV_TARGET_MAX + 1], struct cursor c)
     }
 }
 
+/* Where a record of that priority goes: behind the others or, when there are too many, in place of
+ * the one that would be tried last. NULL: that is the new one. */
+static struct srv_record *room_for(struct srv_answer *out, uint16_t priority)
+{
+    struct srv_record *last = &out->records[0];
+
+    if (out->n < SRV_RECORDS_MAX) {
+        return &out->records[out->n++];
+    }
+    for (size_t i = 1; i < out->n; i++) {
+        last = out->records[i].priority > last->priority ? &out->records[i] : last;
+    }
+    return last->priority > priority ? last : NULL;
+}
+
 static void read_srv(struct srv_answer *out, struct cursor c, uint32_t ttl_s)
 {
-    struct srv_record *record = &out->records[out->n];
+    struct srv_record record;
 
-    record->priority = (uint16_t)take_number(&c, 2);
-    record->weight = (uint16_t)take_number(&c, 2);
-    record->port = (uint16_t)take_number(&c, 2);
-    if (!c.failed && read_name(record->target, c)) {
+    record.priority = (uint16_t)take_number(&c, 2);
+    record.weight = (uint16_t)take_number(&c, 2);
+    record.port = (uint16_t)take_number(&c, 2);
+    if (!c.failed && read_name(record.target, c)) {
+        struct srv_record *room = room_for(out, record.priority);
         out->ttl_s = ttl_s < out->ttl_s ? ttl_s : out->ttl_s;
-        out->n++;
+        if (room != NULL) {
+            *room = record;
+        }
     }
 }
 
@@ -133,8 +151,7 @@ static void take_record(struct srv_answer *out, struct cursor *c)
     struct cursor data = *c;
 
     skip(c, size);
-    if (!c->failed && type == TYPE_SRV && class == CLASS_IN && size > SRV_FIXED &&
-        out->n < SRV_RECORDS_MAX) {
+    if (!c->failed && type == TYPE_SRV && class == CLASS_IN && size > SRV_FIXED) {
         /* RFC 2181, section 8: the highest bit set means 0. */
         read_srv(out, data, ttl_s <= INT32_MAX ? ttl_s : 0);
     }

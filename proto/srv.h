@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 enum {
-    SRV_RECORDS_MAX = 8,  /* the rest is left out */
+    SRV_RECORDS_MAX = 8,  /* of an answer, those to be tried first; the rest is left out */
     SRV_TARGET_MAX = 253, /* characters */
 };
 

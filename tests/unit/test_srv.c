@@ -75,6 +75,31 @@ static void an_answer_becomes_records(void **state)
     }
 }
 
+static void of_too_many_those_to_be_tried_first_are_kept(void **state)
+{
+    static const struct span head = SPAN_INIT(HEADER("\x0d") QUESTION);
+    static const struct span one = SPAN_INIT(RECORD("\x3c", "\x09") "\0\0\0\0\0\1\1b\0");
+    static const uint8_t priorities[] = {20, 20, 21, 20, 20, 22, 20, 20, 2, 30, 0, 20, 1};
+    static const uint8_t kept[SRV_RECORDS_MAX] = {0, 1, 2, 20, 20, 20, 20, 20};
+    char message[512];
+    size_t size = head.size;
+    struct srv_answer answer;
+
+    (void)state;
+    memcpy(message, head.data, head.size);
+    for (size_t i = 0; i < sizeof priorities; i++) {
+        memcpy(message + size, one.data, one.size);
+        size += one.size;
+        message[size - 8] = (char)priorities[i];
+    }
+    assert_true(srv_answer_decode(&answer, span_of(message, size)));
+    assert_int_equal(answer.n, SRV_RECORDS_MAX);
+    srv_answer_order(&answer, 1);
+    for (size_t i = 0; i < SRV_RECORDS_MAX; i++) {
+        assert_int_equal(answer.records[i].priority, kept[i]);
+    }
+}
+
 static struct srv_record record(uint16_t priority, uint16_t weight, uint16_t port)
 {
     return (struct srv_record){.priority = priority, .weight = weight, .port = port, .target = "a"};
@@ -105,6 +130,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_answer_becomes_records),
+        cmocka_unit_test(of_too_many_those_to_be_tried_first_are_kept),
         cmocka_unit_test(priorities_come_before_weights),
     };
 
