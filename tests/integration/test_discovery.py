@@ -75,6 +75,7 @@ class World:
     def __init__(self, ca, start_router):
         self.ca = ca
         self.dns = DnsServer()
+        self.resolvers = [self.dns.address]
         self.sites = []
         self._start_router = start_router
 
@@ -95,7 +96,7 @@ class World:
         return site
 
     def router(self, *allowed, **sections):
-        client = {"ca_file": str(self.ca.file), "dns_servers": [self.dns.address],
+        client = {"ca_file": str(self.ca.file), "dns_servers": self.resolvers,
                   "allow_addresses": list(allowed) or [f"{GOOD}/32"]}
         return self._start_router(federation_client=client, **sections)
 
@@ -638,6 +639,19 @@ def test_a_dns_server_that_fails_in_part_does_not_keep_a_server_from_being_found
     began = time.monotonic()
     assert remote.is_authenticated_by(world.router())
     assert time.monotonic() - began < 6
+
+
+def test_a_resolver_that_is_silent_does_not_keep_the_next_from_being_asked(world):
+    remote = Remote("original.test")
+    world.dns.add("machine.test", A, GOOD)
+    world.dns.add("_matrix-fed._tcp.original.test", SRV, (1, 1, 8540, "machine.test"))
+    site = world.key_site(remote, 8540, "original.test")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent_resolver:
+        silent_resolver.bind((OTHER, 0))
+        world.resolvers.insert(0, f"{OTHER}:{silent_resolver.getsockname()[1]}")
+        assert remote.is_authenticated_by(world.router())
+        assert silent_resolver.recv(512)
+    assert site.hosts == ["original.test"]
 
 
 def srv_loop(dns):
