@@ -363,15 +363,15 @@ static atomic_bool has_given_up;
 
 /* The system's, in place of which libcurl's threads find this one: it answers when the test lets
  * it. */
-int getaddrinfo(const char *host, const char *service, const struct addrinfo *hints,
-                struct addrinfo **out)
+int getaddrinfo(const char *name, const char *service, const struct addrinfo *req,
+                struct addrinfo **pai)
 {
     struct timespec until;
 
-    (void)host;
+    (void)name;
     (void)service;
-    (void)hints;
-    (void)out;
+    (void)req;
+    (void)pai;
     clock_gettime(CLOCK_REALTIME, &until);
     until.tv_sec += PATIENCE_MS / 1000;
     if (sem_timedwait(&may_answer, &until) != 0) {
