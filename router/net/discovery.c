@@ -435,11 +435,11 @@ static bool is_certain(enum fetch_failure why, const struct fetch_answer *answer
            (why == FETCH_FAILURE_STATUS && answer->status < 500 && answer->status != 429);
 }
 
-/* That there is none is nothing to look at. */
+/* That there is none is usual. */
 static void log_failure(const struct found *found, enum fetch_failure why,
                         const struct fetch_answer *answer)
 {
-    bool is_none = why == FETCH_FAILURE_STATUS && is_certain(why, answer);
+    bool is_none = why == FETCH_FAILURE_STATUS && answer->status >= 400 && is_certain(why, answer);
 
     log_event(is_none ? LOG_DEBUG : LOG_INFO, "well_known_failed", F_STR("server", found->name),
               F_STR("why", fetch_failure_label(why)), F_SPAN("detail", answer->detail),

@@ -415,6 +415,7 @@ WELL_KNOWN_FAILURES = {  # the reason and the status in the log; None: no line, 
     "too large": (lambda: Answer(200, b" " * 51201), ("too_large", 200)),
     "broken off": (lambda: Answer(cut="before"), ("closed", 0)),
     "a redirect to http": (lambda: Answer(302, b"", [("Location", "http://original.test/")]), ("redirect", 0)),
+    "redirects": (lambda: Answer(302, b"", [("Location", f"https://original.test{WELL_KNOWN}")]), ("status", 302)),
 }
 
 
