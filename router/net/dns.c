@@ -1,5 +1,6 @@
 #include "net/dns.h"
 
+#include "base/clock.h"
 #include "net/address.h"
 #include "proto/check.h"
 
@@ -38,6 +39,7 @@ struct dns_query {
     struct dns *dns;
     unsigned n_pending; /* answers that c-ares owes */
     bool is_over;       /* nobody waits any more */
+    uint64_t end_us;    /* monotonic */
     struct timer timer;
     struct loop_task task;
     struct dns_addresses addresses;
@@ -193,6 +195,13 @@ static void on_expired(void *arg)
     complete(arg);
 }
 
+static void shorten_wait(struct dns_query *query)
+{
+    if (query->end_us > clock_monotonic_us() + (uint64_t)LATER_MS * 1000) {
+        timer_start(&query->timer, LATER_MS);
+    }
+}
+
 /* c-ares may have the answer at once, but the caller hears of it from the loop alone. */
 static void note_answer(struct dns_query *query, bool is_enough)
 {
@@ -202,7 +211,7 @@ static void note_answer(struct dns_query *query, bool is_enough)
     } else if (query->n_pending == 0) {
         loop_defer(query->dns->loop, &query->task);
     } else if (is_enough) {
-        timer_start(&query->timer, LATER_MS);
+        shorten_wait(query);
     }
 }
 
@@ -262,6 +271,7 @@ static struct dns_query *start(struct dns *dns, unsigned n_pending, uint32_t tim
     dns->n_queries++;
     *query = (struct dns_query){
         .dns = dns, .n_pending = n_pending, .task = {.run = run_task}, .arg = arg};
+    query->end_us = clock_monotonic_us() + (uint64_t)timeout_ms * 1000;
     timer_init(&query->timer, dns->loop, on_expired, query);
     timer_start(&query->timer, timeout_ms);
     return query;

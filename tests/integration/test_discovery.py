@@ -402,6 +402,7 @@ def test_a_failure_is_logged_and_counted_with_its_reason(world, why):
     assert not Remote("original.test").is_authenticated_by(router)
     router.wait_metric("freshet_key_fetch_failures_total", reason=why)
     assert router.metric("freshet_key_fetch_failures_total") == 1
+    wait_until(lambda: router.records("key_fetch_failed"), "the log has it")
     assert router.log_has("key_fetch_failed", server="original.test", why=why, **fields)
     if why == "tls":
         record, = router.records("key_fetch_failed")
@@ -428,10 +429,11 @@ def test_a_well_known_that_fails_is_logged_with_its_reason(world, name):
     world.key_site(remote, 8448, "original.test")
     router = world.router()
     assert remote.is_authenticated_by(router)
+    assert router.metric("freshet_key_fetch_failures_total") == 0
+    router.terminate()  # now all of its log was read
     seen = [(record["server"], record["why"], record["status"], record["used"])
             for record in router.records("well_known_failed")]
     assert seen == ([("original.test", *said, "original.test")] if said else [])
-    assert router.metric("freshet_key_fetch_failures_total") == 0
 
 
 def test_srv_queries_that_nobody_answers_are_logged(world):
@@ -441,7 +443,7 @@ def test_srv_queries_that_nobody_answers_are_logged(world):
     world.key_site(remote, 8448, "original.test")
     router = world.router()
     assert remote.is_authenticated_by(router)
-    assert router.log_has("srv_unanswered", server="original.test", asked="original.test")
+    wait_until(lambda: router.log_has("srv_unanswered", server="original.test", asked="original.test"), "the log has it")
 
 
 # ---------------------------------------------------------------- addresses are checked as dialled

@@ -10,7 +10,7 @@ struct fixture {
     struct dns_stub stub;
     struct dns *dns;
     struct dns_query *query;
-    unsigned n_done;
+    unsigned n_done, n_done_when_late;
     struct dns_addresses addresses;
     struct srv_answer srv;
     bool has_srv;
@@ -111,6 +111,27 @@ static void addresses_of_both_families_are_found_each_once(void **state)
     }
 }
 
+static void on_late(void *arg)
+{
+    struct fixture *f = arg;
+
+    f->n_done_when_late = f->n_done;
+}
+
+/* Both timers are the loop's, so that they expire in order on a slow machine, too. */
+static void nobody_waits_for_the_other_family_when_the_time_is_up(void **state)
+{
+    struct fixture *f = *state;
+    struct timer timer;
+
+    timer_init(&timer, f->loop, on_late, f);
+    timer_start(&timer, 200);
+    find(f, "half.test", 100);
+    RUN_UNTIL(f->loop, !timer_is_running(&timer));
+    assert_int_equal(f->n_done_when_late, 1);
+    timer_fini(&timer);
+}
+
 static void a_family_that_does_not_answer_is_not_waited_for_long(void **state)
 {
     struct fixture *f = *state;
@@ -186,6 +207,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(addresses_of_both_families_are_found_each_once),
         TEST(a_family_that_does_not_answer_is_not_waited_for_long),
+        TEST(nobody_waits_for_the_other_family_when_the_time_is_up),
         TEST(silence_ends_in_time),
         TEST(records_none_and_no_answer_are_told_apart),
         TEST(who_cancels_is_not_told),
