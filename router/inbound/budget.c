@@ -163,14 +163,15 @@ static void on_waited(void *arg)
     hold->ops->on_refused(hold->arg, hold->blocked_by);
 }
 
-void budget_open(struct budget_hold *hold, struct budgets *budgets, const struct in6_addr *address,
-                 struct span server, bool is_large, const struct budget_ops *ops, void *arg)
+void budget_open(struct budget_hold *hold, struct budgets *budgets,
+                 const struct budget_parties *parties, const struct budget_ops *ops, void *arg)
 {
-    *hold = (struct budget_hold){.budgets = budgets, .ops = ops, .arg = arg, .is_large = is_large};
-    if (address != NULL) {
-        hold->accounts[BUDGET_ADDRESS] = account_of_address(budgets, address);
+    *hold = (struct budget_hold){
+        .budgets = budgets, .ops = ops, .arg = arg, .is_large = parties->is_large};
+    if (parties->address != NULL) {
+        hold->accounts[BUDGET_ADDRESS] = account_of_address(budgets, parties->address);
     }
-    hold->accounts[BUDGET_SERVER] = account_ref(budgets, BUDGET_SERVER, server);
+    hold->accounts[BUDGET_SERVER] = account_ref(budgets, BUDGET_SERVER, parties->server);
     timer_init(&hold->timer, budgets->loop, on_waited, hold);
 }
 

@@ -74,10 +74,16 @@ struct budget_hold {
     struct timer timer;
 };
 
-/* Holds nothing yet. `address` is the client's, NULL where it is not known; `is_large`: it may
- * become more than one step. The hold stays where it is until it is closed. */
-void budget_open(struct budget_hold *hold, struct budgets *budgets, const struct in6_addr *address,
-                 struct span server, bool is_large, const struct budget_ops *ops, void *arg);
+/* Whose a request is. */
+struct budget_parties {
+    const struct in6_addr *address; /* the client's; NULL: not known */
+    struct span server;             /* the hosted one's name */
+    bool is_large;                  /* it may become more than one step */
+};
+
+/* Holds nothing yet. The hold stays where it is until it is closed. */
+void budget_open(struct budget_hold *hold, struct budgets *budgets,
+                 const struct budget_parties *parties, const struct budget_ops *ops, void *arg);
 void budget_close(struct budget_hold *hold); /* nothing happens to one that is all zero */
 
 /* Charges n bytes more, to all at once. False if it has to wait for that: then one of the ops is

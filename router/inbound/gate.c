@@ -116,14 +116,14 @@ static struct gate *gate_new(struct gates *gates, const struct http_pool *pool)
 }
 
 void gate_enter(struct gates *gates, struct gate_wait *wait, const struct http_pool *pool,
-                size_t body_size, bool is_first, void (*on_go)(void *arg), void *arg)
+                size_t body_size, bool is_first)
 {
     struct gate *gate = table_get(&gates->table, key_of(&pool));
 
     if (gate == NULL) {
         gate = gate_new(gates, pool);
     }
-    *wait = (struct gate_wait){.gate = gate, .on_go = on_go, .arg = arg};
+    wait->gate = gate;
     struct list *list = body_size <= GATE_SMALL ? &gate->small : &gate->large;
     if (is_first) {
         gate->n_next = 0; /* it was refused: probing again */

@@ -25,18 +25,19 @@ void gates_free(struct gates *gates); /* nobody may wait; NULL is fine */
  * it are being let through. */
 bool gates_are_open(const struct gates *gates, const struct http_pool *pool);
 
-/* Inside something of the waiting one's that lives until on_go or gate_leave. */
+/* Inside something of the waiting one's that lives until on_go or gate_leave. Two fields are the
+ * owner's to set, the others the gate's. */
 struct gate_wait {
-    struct link link;
-    struct gate *gate;
-    void (*on_go)(void *arg);
+    void (*on_go)(void *arg); /* from the loop, once for each time it entered */
     void *arg;
+    struct link link;
+    struct gate *gate; /* NULL: does not wait */
 };
 
 /* Closes the gate if it is open, and waits at it; `is_first`: before all others of its size, for
- * one that was let through and refused. on_go comes from the loop, once. */
+ * one that was let through and refused. */
 void gate_enter(struct gates *gates, struct gate_wait *wait, const struct http_pool *pool,
-                size_t body_size, bool is_first, void (*on_go)(void *arg), void *arg);
+                size_t body_size, bool is_first);
 void gate_leave(struct gate_wait *wait); /* nothing happens to one that does not wait */
 
 /* The upstream has answered: those that wait go now, by and by. */

@@ -301,10 +301,13 @@ static void on_over_budget(void *arg, enum budget which)
 static bool open_budget(struct exchange *ex)
 {
     static const struct budget_ops ops = {on_charged, on_over_budget};
-    bool is_large = body_max(ex) > BUDGET_STEP;
+    const struct budget_parties parties = {
+        .address = ex->has_client ? &ex->client : NULL,
+        .server = ex->server->name,
+        .is_large = body_max(ex) > BUDGET_STEP,
+    };
 
-    budget_open(&ex->budget, ex->inbound->budgets, ex->has_client ? &ex->client : NULL,
-                ex->server->name, is_large, &ops, ex);
+    budget_open(&ex->budget, ex->inbound->budgets, &parties, &ops, ex);
     if (!budget_charge_now(&ex->budget, head_size(ex->head))) {
         return false;
     }

@@ -188,7 +188,7 @@ static void wait_at_gate(struct relay *relay, bool is_first)
     size_t size = relay->body_is == RELAY_BODY_STREAMED ? SIZE_MAX : relay->body.size;
 
     start_timer(relay, relay->patience_end_us);
-    gate_enter(relay->gates, &relay->wait, relay->pool, size, is_first, on_go, relay);
+    gate_enter(relay->gates, &relay->wait, relay->pool, size, is_first);
 }
 
 /* With a body that is at hand or streamed. */
@@ -255,6 +255,7 @@ bool relay_start(struct relay *relay, const struct relay_options *options)
         .body_is = body_of(options),
         .is_resendable = options->is_resendable,
         .holds = options->holds,
+        .wait = {.on_go = on_go, .arg = relay},
         .last_failure = REJECT_UPSTREAM_UNREACHABLE,
         .started_us = clock_monotonic_us(),
     };

@@ -81,10 +81,12 @@ static void open_for(struct request *r, struct fixture *f, const char *address, 
                      bool is_large)
 {
     struct in6_addr client = {0};
+    const struct budget_parties parties = {
+        .address = address == NULL ? NULL : &client, .server = server, .is_large = is_large};
 
     *r = (struct request){.f = f, .refused = -1};
     CHECK(address == NULL || inet_pton(AF_INET6, address, &client) == 1);
-    budget_open(&r->hold, f->budgets, address == NULL ? NULL : &client, server, is_large, &ops, r);
+    budget_open(&r->hold, f->budgets, &parties, &ops, r);
 }
 
 static void open_anywhere(struct request *r, struct fixture *f, bool is_large)
@@ -189,6 +191,29 @@ static void small_ones_have_room_of_their_own_and_go_first(void **state)
     fini(&f);
 }
 
+static void address_row(size_t row, const char *one_address, const char *other_address, bool same)
+{
+    struct fixture f;
+    struct request one;
+    struct request other;
+
+    init(&f, false);
+    open_for(&one, &f, one_address, A, true);
+    open_for(&other, &f, other_address, B, true);
+    assert_true(budget_charge(&one.hold, ADDRESS));
+    if (budget_charge(&other.hold, 10) == same) {
+        fail_msg("row %zu", row);
+    }
+    if (same) {
+        assert_waits(&other, BUDGET_ADDRESS);
+        budget_close(&one.hold);
+        RUN_UNTIL(f.loop, other.charged != 0);
+    }
+    budget_close(&one.hold);
+    budget_close(&other.hold);
+    fini(&f);
+}
+
 static void one_address_waits_for_itself_alone(void **state)
 {
     static const struct {
@@ -205,24 +230,7 @@ static void one_address_waits_for_itself_alone(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        struct fixture f;
-        struct request one;
-        struct request other;
-        init(&f, false);
-        open_for(&one, &f, rows[i].one, A, true);
-        open_for(&other, &f, rows[i].other, B, true);
-        assert_true(budget_charge(&one.hold, ADDRESS));
-        if (budget_charge(&other.hold, 10) == rows[i].same) {
-            fail_msg("row %zu", i);
-        }
-        if (rows[i].same) {
-            assert_waits(&other, BUDGET_ADDRESS);
-            budget_close(&one.hold);
-            RUN_UNTIL(f.loop, other.charged != 0);
-        }
-        budget_close(&one.hold);
-        budget_close(&other.hold);
-        fini(&f);
+        address_row(i, rows[i].one, rows[i].other, rows[i].same);
     }
 }
 
@@ -395,7 +403,7 @@ static void new_limits_hold_at_once(void **state)
     open_anywhere(&two, &f, true);
     assert_true(budget_charge(&one.hold, LARGE));
     assert_false(budget_charge(&two.hold, 10));
-    wider.process = wider.large = 2 * PROCESS;
+    wider.process = wider.large = UINT64_C(2) * PROCESS;
     budgets_set(f.budgets, &wider);
     RUN_UNTIL(f.loop, two.charged != 0);
     budget_close(&one.hold);

@@ -51,7 +51,7 @@ static void went(void *arg)
 
     if (waiter->refused_once) {
         waiter->refused_once = false;
-        gate_enter(waiter->f->gates, &waiter->wait, waiter->f->pool, 0, true, went, waiter);
+        gate_enter(waiter->f->gates, &waiter->wait, waiter->f->pool, 0, true);
         return;
     }
     waiter->went = ++*waiter->order;
@@ -59,8 +59,8 @@ static void went(void *arg)
 
 static void enter(struct fixture *f, struct waiter *waiter, int *order, size_t size)
 {
-    *waiter = (struct waiter){.f = f, .order = order};
-    gate_enter(f->gates, &waiter->wait, f->pool, size, false, went, waiter);
+    *waiter = (struct waiter){.f = f, .order = order, .wait = {.on_go = went, .arg = waiter}};
+    gate_enter(f->gates, &waiter->wait, f->pool, size, false);
 }
 
 static void a_gate_closes_for_one_upstream_alone(void **state)
