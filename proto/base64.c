@@ -1,9 +1,9 @@
 #include "proto/base64.h"
 
-enum { NONE = -1 };
+enum { NONE = 0xff };
 
 /* Of each byte, in either alphabet. Source: RFC 4648, 4 and 5. */
-static const int8_t sextets[256] = {
+static const uint8_t sextets[256] = {
     NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE,
     NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE,
     NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, 62,   NONE, 62,   NONE, 63,
@@ -43,11 +43,11 @@ bool base64_decode(uint8_t *out, size_t capacity, size_t *n, struct span text)
         return false;
     }
     for (size_t i = 0; i < text.size; i++) {
-        int value = sextets[(uint8_t)text.data[i]];
-        if (value < 0) {
+        uint8_t value = sextets[(uint8_t)text.data[i]];
+        if (value == NONE) {
             return false;
         }
-        bits = bits << 6 | (uint32_t)value;
+        bits = bits << 6 | value;
         n_bits += 6;
         if (n_bits < 8) {
             continue;
