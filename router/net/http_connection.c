@@ -479,10 +479,20 @@ static void on_drained(void *arg)
     }
 }
 
+static void count_end(const struct http_connection *c, enum stream_end why)
+{
+    if (why == STREAM_END_TIMEOUT) {
+        http_listener_count_refused(c->listener, REJECT_TIMEOUT);
+    } else if (why == STREAM_END_TLS) {
+        http_listener_count_refused(c->listener, REJECT_TLS);
+    }
+}
+
 static void on_closed(void *arg, enum stream_end why)
 {
     struct http_connection *c = arg;
 
+    count_end(c, why);
     if (why == STREAM_END_EOF && !c->has_exchange) {
         http_connection_finish(c);
     } else {

@@ -44,7 +44,7 @@ struct stream {
     struct proxy_reader *proxy; /* NULL: none, or its header has been read */
     bool (*on_client)(void *arg, const struct in6_addr *client);
     enum stream_state state;
-    bool is_paused, is_given_up;
+    bool is_accepted, is_paused, is_given_up;
     bool read_wants_write, write_wants_read; /* TLS 1.3 key updates */
     bool is_blocked;                         /* the kernel takes no more output for now */
     bool output_failed; /* what is written goes nowhere; input may still be there to be read */
@@ -125,6 +125,21 @@ static void destroy_at_exit(struct loop_task *task)
     destroy(LIST_ENTRY(task, struct stream, task));
 }
 
+/* Why a stream was never ready. One that a peer opened and left without a word is nobody's fault.
+ */
+static enum stream_end unready_end(const struct stream *s, enum stream_end why)
+{
+    bool has_begun = s->ssl != NULL && BIO_number_read(SSL_get_rbio(s->ssl)) > 0;
+
+    if (!s->is_accepted || why == STREAM_END_REFUSED) {
+        return STREAM_END_REFUSED;
+    }
+    if (why == STREAM_END_TIMEOUT) {
+        return STREAM_END_TIMEOUT;
+    }
+    return has_begun ? STREAM_END_TLS : STREAM_END_REFUSED;
+}
+
 /* The end of a stream that somebody owns is theirs to handle; otherwise it just goes. */
 static void end(struct stream *s, enum stream_end why)
 {
@@ -136,7 +151,7 @@ static void end(struct stream *s, enum stream_end why)
         return;
     }
     if (s->state < STREAM_OPEN) {
-        why = STREAM_END_REFUSED;
+        why = unready_end(s, why);
     }
     event_del(&s->readable);
     event_del(&s->writable);
@@ -530,6 +545,7 @@ struct stream *stream_accept(struct loop *loop, int fd, const struct stream_opti
 {
     struct stream *s = stream_new(loop, fd, options);
 
+    s->is_accepted = true;
     s->state = STREAM_HANDSHAKING;
     s->on_client = options->on_client;
     if (options->on_client != NULL) {

@@ -18,8 +18,9 @@ struct tls_context;
 enum stream_end {
     STREAM_END_EOF,     /* an orderly end of input */
     STREAM_END_BROKEN,  /* reset, a fault in TLS, or more output than output_max */
-    STREAM_END_TIMEOUT, /* no progress in writing within write_ms */
+    STREAM_END_TIMEOUT, /* no progress in writing within write_ms; accepted: not ready in time */
     STREAM_END_REFUSED, /* never ready: connect or handshake failed, or took over ready_ms */
+    STREAM_END_TLS,     /* accepted: the peer had begun a handshake that failed */
 };
 
 /* All from the loop, none from inside a stream_ function. Each may free the stream. */

@@ -547,6 +547,8 @@ static void a_peer_that_does_not_read_its_answer_is_cut(void **state)
     http_respond_body(rig.exchange, span_of(bytes, (size_t)16 * MEGABYTE));
     assert_true(http_output_size(rig.exchange) >= (size_t)16 * MEGABYTE);
     RUN_UNTIL(rig.loop, rig.n_aborts == 1);
+    assert_int_equal(rig.n_refused, 1);
+    assert_int_equal(rig.refused, REJECT_TIMEOUT);
     free(bytes);
     close(fd);
     rig_fini(&rig);
@@ -970,8 +972,12 @@ static void a_certificate_is_chosen_by_name(void **state)
 
 static void a_peer_that_never_shakes_hands_is_closed(void **state)
 {
-    static const struct span starts[] = {SPAN_INIT(""), SPAN_INIT("\x16\x03\x01"),
-                                         SPAN_INIT("GET / HTTP/1.1\r\n" H "\r\n")};
+    static const struct {
+        struct span start;
+        enum reject why;
+    } rows[] = {{SPAN_INIT(""), REJECT_TIMEOUT},
+                {SPAN_INIT("\x16\x03\x01"), REJECT_TIMEOUT},
+                {SPAN_INIT("GET / HTTP/1.1\r\n" H "\r\n"), REJECT_TLS}};
 
     (void)state;
     for (size_t i = 0; i < 3; i++) {
@@ -979,8 +985,10 @@ static void a_peer_that_never_shakes_hands_is_closed(void **state)
         struct writer answer;
 
         tls_setup(&f, &short_limits);
-        exchange(&answer, &f.rig, starts[i]);
+        exchange(&answer, &f.rig, rows[i].start);
         assert_int_equal(http_listener_n_connections(f.rig.listener), 0);
+        assert_int_equal(f.rig.n_refused, 1);
+        assert_int_equal(f.rig.refused, rows[i].why);
         assert_int_equal(f.rig.n_heads, 0);
         writer_fini(&answer);
         tls_teardown(&f);
