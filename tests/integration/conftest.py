@@ -1,6 +1,6 @@
 import pytest
 
-from harness import Authority, Homeserver, Origin, Router
+from harness import Authority, Homeserver, Origin, Router, Untouched
 
 
 @pytest.fixture(scope="session")
@@ -40,22 +40,6 @@ def start_router(ca, homeserver):
 @pytest.fixture
 def router(start_router):
     return start_router()
-
-
-class Untouched:
-    """Not one byte may reach a homeserver while this lasts."""
-
-    def __init__(self, homeserver):
-        self._homeserver = homeserver
-
-    def __enter__(self):
-        self._before = self._homeserver.n_bytes, len(self._homeserver.requests)
-        return self
-
-    def __exit__(self, kind, *_):
-        if kind is None:
-            now = self._homeserver.n_bytes, len(self._homeserver.requests)
-            assert now == self._before, f"reached the homeserver: {self._homeserver.requests[self._before[1]:]}"
 
 
 @pytest.fixture

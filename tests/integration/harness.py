@@ -760,6 +760,75 @@ class Router:
         return self.admin("GET", self.devices_path(server, user))
 
 
+# ---------------------------------------------------------------- refusals
+
+
+class Untouched:
+    """Not one byte may reach a homeserver while this lasts."""
+
+    def __init__(self, homeserver):
+        self._homeserver = homeserver
+
+    def __enter__(self):
+        self._before = self._homeserver.n_bytes, len(self._homeserver.requests)
+        return self
+
+    def __exit__(self, kind, *_):
+        if kind is None:
+            now = self._homeserver.n_bytes, len(self._homeserver.requests)
+            assert now == self._before, f"reached the homeserver: {self._homeserver.requests[self._before[1]:]}"
+
+
+# What a peer is told: docs/limits.md.
+REFUSALS = {
+    "bad_http": (400, "M_UNRECOGNIZED"),
+    "uri_too_long": (414, "M_TOO_LARGE"),
+    "headers_too_large": (431, "M_TOO_LARGE"),
+    "method_not_implemented": (501, "M_UNRECOGNIZED"),
+    "expectation_failed": (417, "M_UNRECOGNIZED"),
+    "not_relayed": (404, "M_UNRECOGNIZED"),
+    "bad_path": (404, "M_UNRECOGNIZED"),
+    "bad_xmatrix": (401, "M_UNAUTHORIZED"),
+    "many_origins": (401, "M_UNAUTHORIZED"),
+    "no_xmatrix": (401, "M_UNAUTHORIZED"),
+    "wrong_destination": (401, "M_UNAUTHORIZED"),
+    "misdirected": (421, "M_UNAUTHORIZED"),
+    "bad_signature": (401, "M_UNAUTHORIZED"),
+    "banned_key": (401, "M_UNAUTHORIZED"),
+    "origin_mismatch": (403, "M_FORBIDDEN"),
+    "spoofed_sender": (403, "M_FORBIDDEN"),
+    "body_too_large": (413, "M_TOO_LARGE"),
+    "content_encoding": (415, "M_UNRECOGNIZED"),
+    "not_json": (400, "M_NOT_JSON"),
+    "duplicate_key": (400, "M_NOT_JSON"),
+    "too_many_pdus": (400, "M_BAD_JSON"),
+    "too_many_edus": (400, "M_BAD_JSON"),
+    "timeout": (408, "M_UNKNOWN"),
+}
+
+
+def assert_refused(router, reason, answer_of, *untouched):
+    """answer_of() must be refused for that reason and no other, as a Matrix error after which the connection closes,
+    counted once, without a byte for the homeservers named."""
+    before = router.metric("freshet_refused_total")
+    of_reason = router.metric("freshet_refused_total", reason=reason)
+    with contextlib.ExitStack() as stack:
+        for homeserver in untouched:
+            stack.enter_context(Untouched(homeserver))
+        answer = answer_of()
+        assert (answer.status, answer.json()["errcode"]) == REFUSALS[reason]
+        assert answer.json()["error"] and answer.headers.get("connection") == "close"
+        wait_until(lambda: router.metric("freshet_refused_total") > before, f"{reason} is counted")
+    assert router.metric("freshet_refused_total", reason=reason) == of_reason + 1
+    assert router.metric("freshet_refused_total") == before + 1
+
+
+def assert_closed(sock):
+    """The peer has nothing more to say, and has ended."""
+    with contextlib.suppress(ConnectionResetError):
+        assert sock.recv(1) == b""
+
+
 class Relay:
     """A TCP proxy that counts: what of a request reached the server behind it."""
 
