@@ -133,7 +133,7 @@ static void judge_batch(struct exchange *ex, const struct batch *batch, int64_t 
             continue;
         }
         if (judging->n == first) {
-            has_list = lists_get(&list, ex->inbound->parts.lists, &ex->arena, ex->server->name,
+            has_list = lists_get(&list, ex->inbound->parts.lists, &ex->document, ex->server->name,
                                  batch->user_id) == ERR_OK;
         }
         struct judgement *judgement = &judging->verdicts[judging->n++];
@@ -171,15 +171,15 @@ static void on_late(void *arg)
 
 static bool judging_init(struct exchange *ex, size_t n_claims)
 {
-    struct judging *judging = arena_calloc(&ex->arena, 1, sizeof *judging);
+    struct judging *judging = arena_calloc(&ex->document, 1, sizeof *judging);
     size_t n_reads = ex->batches.n < READS_MAX ? ex->batches.n : READS_MAX;
 
     if (judging == NULL) {
         return false;
     }
-    judging->verdicts = arena_calloc(&ex->arena, n_claims, sizeof *judging->verdicts);
-    judging->needs_second = arena_calloc(&ex->arena, n_claims, sizeof *judging->needs_second);
-    judging->reads = arena_calloc(&ex->arena, n_reads, sizeof *judging->reads);
+    judging->verdicts = arena_calloc(&ex->document, n_claims, sizeof *judging->verdicts);
+    judging->needs_second = arena_calloc(&ex->document, n_claims, sizeof *judging->needs_second);
+    judging->reads = arena_calloc(&ex->document, n_reads, sizeof *judging->reads);
     if (judging->verdicts == NULL || judging->needs_second == NULL || judging->reads == NULL) {
         return false;
     }

@@ -200,3 +200,19 @@ def test_a_spoofed_sender_is_counted_and_refused_where_the_operator_says_so(star
     relaying.wait_metric("freshet_unjudged_total", reason="spoofed_sender")
     refusing = start_router(server={"spoofed_sender": "refuse"})
     assert_refused(refusing, "spoofed_sender", lambda: origin.send(refusing, "a.example", content), homeserver)
+
+
+def test_large_lists_of_many_recipients_cost_verdicts_and_no_transaction(router, homeserver, origin):
+    """They are copied for one request up to 96 MiB (inbound/exchange.h): large ones first, then what still fits beside them."""
+    users = []
+    for n_lists, n_devices in (320, 1000), (50, 20), (50, 1), (10, 0):
+        body = canonical(device_list("@u0000:a.example", [device(f"{number:0300}") for number in range(n_devices)], 1))
+        for _ in range(n_lists):
+            users.append(f"@u{len(users):04}:a.example")
+            pushed = router.admin("PUT", router.devices_path("a.example", users[-1]), body.replace(b"@u0000", users[-1][:6].encode()))
+            assert pushed.status == 200
+    claims = {user: {"hash": "dlh1:" + "0" * 32} for user in users}
+    content = origin.transaction(to_device(origin.user, {user: {"D": {}} for user in users}, claims))
+    reply = origin.send(router, "a.example", content)
+    assert reply.status == 200 and homeserver.sends[-1].body == canonical(content)
+    assert {row["verdict"] for row in reply.json()["io.freshet.verdicts"]} == {"unknown"}
