@@ -8,6 +8,7 @@ import socket
 import ssl
 import subprocess
 import threading
+import warnings
 
 import pytest
 from cryptography import x509
@@ -326,3 +327,102 @@ def test_check_config_tells_of_certificates(start_with, ca, folder, monkeypatch)
     assert status == 1
     assert f"PROBLEM: {folder}/b.example.key: is not a private key" in text
     assert "PROBLEM: no certificate covers any host of b.example" in text
+
+
+# ---------------------------------------------------------------- what is left out of TLS
+
+
+def s_client(router, *options, stdin, until):
+    """What openssl s_client says, sent the lines of stdin, each once the text before it has been seen; up to `until`."""
+    process = subprocess.Popen(["openssl", "s_client", "-connect", f"127.0.0.1:{router.federation[1]}", "-servername", "a.example", *options],
+                               stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    said, steps = b"", [*stdin, (until, None)]
+    watchdog = threading.Timer(4 * WAIT_S, process.kill)
+    watchdog.start()
+    try:
+        for seen, line in steps:
+            while seen not in said:
+                data = process.stdout.read1(65536)
+                assert data, said.decode("latin-1")
+                said += data
+            if line is not None:
+                process.stdin.write(line)
+                process.stdin.flush()
+        return said
+    finally:
+        watchdog.cancel()
+        process.kill()
+        process.communicate()
+
+
+HEALTH = request_bytes("GET", "/health", [("Host", "a.example")])
+
+
+def test_there_is_no_renegotiation_and_no_compression(start_router, ca, homeserver):
+    router = start_router(certificates=[ca.issue("a.example")])
+    said = s_client(router, "-tls1_2", stdin=[(b"Verify return code", b"R\n")], until=b"no renegotiation")
+    assert b"RENEGOTIATING" in said and b"Compression: NONE" in said
+    said = s_client(router, "-tls1_2", stdin=[(b"Verify return code", HEALTH)], until=b"OK\n")  # it is "R" that ended it
+    assert b"200 OK" in said and homeserver.requests == []
+
+
+def elements_of(der):
+    """The elements of a DER sequence, each whole."""
+    def head(at):
+        size, start = der[at + 1], at + 2
+        if size & 0x80:
+            start += size & 0x7f
+            size = int.from_bytes(der[at + 2:start], "big")
+        return start, start + size
+    found, (at, end) = [], head(0)
+    while at < end:
+        found.append(der[at:head(at)[1]])
+        at += len(found[-1])
+    return found
+
+
+def allow_early_data(session_file):
+    """A client that sends early data though nobody allowed it: OpenSSL's is led to believe that the session allows 16 KiB.
+    Source: OpenSSL, ssl/ssl_asn1.c."""
+    der = ssl.PEM_cert_to_DER_cert(session_file.read_text().replace("SSL SESSION PARAMETERS", "CERTIFICATE"))
+    elements = [element for element in elements_of(der) if element[0] != 0xaf]
+    content = b"".join(sorted(elements[:-1] + [b"\xaf\x04\x02\x02\x40\x00", elements[-1]], key=lambda e: e[0] if e[0] >= 0xa0 else 0))
+    whole = b"\x30\x82" + len(content).to_bytes(2, "big") + content
+    session_file.write_text(ssl.DER_cert_to_PEM_cert(whole).replace("CERTIFICATE", "SSL SESSION PARAMETERS"))
+
+
+def test_early_data_is_neither_allowed_nor_taken(start_router, ca, homeserver, untouched, tmp_path):
+    router = start_router(certificates=[ca.issue("a.example")])
+    session, early = tmp_path / "session", tmp_path / "early"
+    early.write_bytes(request_bytes("GET", VERSION, [("Host", "a.example")]))
+    s_client(router, "-tls1_3", "-sess_out", str(session), stdin=[(b"Verify return code", HEALTH)], until=b"OK\n")
+    text = subprocess.run(["openssl", "sess_id", "-in", str(session), "-noout", "-text"], capture_output=True, check=True).stdout
+    assert b"TLSv1.3" in text and b"Max Early Data: 0" in text
+    allow_early_data(session)
+    with untouched(homeserver):
+        said = s_client(router, "-tls1_3", "-sess_in", str(session), "-early_data", str(early),
+                        stdin=[(b"Early data was", HEALTH)], until=b"OK\n")
+        assert b"Early data was rejected" in said
+
+
+def test_a_handshake_that_fails_is_counted_and_who_only_looks_in_is_not(start_with, ca, folder, homeserver):
+    put(ca, folder, "a.example")
+    router = start_with(folder)
+    old, strange = unchecked(), unchecked()
+    with warnings.catch_warnings():  # that they are old
+        warnings.simplefilter("ignore", DeprecationWarning)
+        old.minimum_version, old.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
+    old.set_ciphers("ALL:@SECLEVEL=0")
+    strange.set_alpn_protocols(["spdy/1"])
+    for number, (context, name) in enumerate(((unchecked(), "b.example"), (unchecked(), None), (old, "a.example"), (strange, "a.example"))):
+        with pytest.raises((ssl.SSLError, OSError)), contextlib.closing(connect(router.federation)) as sock:
+            context.wrap_socket(sock, server_hostname=name)
+        router.wait_metric("freshet_refused_total", number + 1, reason="tls")
+    with contextlib.closing(connect(router.federation)) as sock:
+        sock.sendall(HEALTH)
+        with contextlib.suppress(ConnectionResetError):
+            assert not sock.recv(65536).startswith(b"HTTP")
+    router.wait_metric("freshet_refused_total", 5, reason="tls")
+    connect(router.federation).close()
+    assert shown(router, "a.example") == {"a.example"}
+    assert router.metric("freshet_refused_total") == 5 and homeserver.requests == []
