@@ -4,6 +4,8 @@
 #include "lists/judge.h"
 #include "proto/check.h"
 
+#include <string.h>
+
 /* The list of one recipient, read for this transaction. */
 struct recipient_read {
     struct list_read read;
@@ -14,6 +16,7 @@ struct recipient_read {
 };
 
 struct judging {
+    struct span payer;          /* whose budget reads are */
     struct judgement *verdicts; /* one for each usable claim, batch by batch */
     bool *needs_second;         /* by verdict */
     size_t n;
@@ -25,10 +28,25 @@ struct judging {
     struct timer wait;
 };
 
+/* Whoever was not verified here could spend a victim's budget in its name. The data is NULL if the
+ * arena is full. */
+static struct span find_payer(struct exchange *ex)
+{
+    static const struct span prefix = SPAN_INIT("address "); /* no server is named so */
+    char text[8 + sizeof ex->client.s6_addr];
+
+    if (!ex->server->authenticates_upstream) {
+        return ex->origin;
+    }
+    memcpy(text, prefix.data, prefix.size);
+    memcpy(text + prefix.size, ex->client.s6_addr, sizeof ex->client.s6_addr);
+    return arena_copy(&ex->document, span_of(text, sizeof text));
+}
+
 static struct list_read_request request_for(const struct exchange *ex, struct span user_id)
 {
     return (struct list_read_request){
-        .server = ex->server->name, .user_id = user_id, .origin = ex->origin};
+        .server = ex->server->name, .user_id = user_id, .origin = ex->judging->payer};
 }
 
 static void set_verdict(struct judgement *judgement, enum verdict verdict,
@@ -46,7 +64,7 @@ static struct judged_claim judged_claim_of(const struct exchange *ex,
 {
     return (struct judged_claim){.server = ex->server->name,
                                  .user_id = judgement->user_id,
-                                 .origin = ex->origin,
+                                 .origin = ex->judging->payer,
                                  .claim = &judgement->offer->claim,
                                  .list = &judgement->current};
 }
@@ -180,7 +198,9 @@ static bool judging_init(struct exchange *ex, size_t n_claims)
     judging->verdicts = arena_calloc(&ex->document, n_claims, sizeof *judging->verdicts);
     judging->needs_second = arena_calloc(&ex->document, n_claims, sizeof *judging->needs_second);
     judging->reads = arena_calloc(&ex->document, n_reads, sizeof *judging->reads);
-    if (judging->verdicts == NULL || judging->needs_second == NULL || judging->reads == NULL) {
+    judging->payer = find_payer(ex);
+    if (judging->verdicts == NULL || judging->needs_second == NULL || judging->reads == NULL ||
+        judging->payer.data == NULL) {
         return false;
     }
     ex->judging = judging;

@@ -1,11 +1,13 @@
 """What the operator's settings change: proxies in front, trust in the homeserver, several upstreams, patience."""
+import contextlib
+import socket
 import threading
 import time
 
 import pytest
 
-from harness import (Answer, Homeserver, Origin, canonical, device, device_list, dlh1, exchange, request_bytes,
-                     to_device, wait_until)
+from harness import (Answer, Homeserver, Origin, canonical, device, device_list, dlh1, exchange, read_answer,
+                     request_bytes, to_device, wait_until)
 
 VERSION = "/_matrix/federation/v1/version"
 KEYS = "/_matrix/key/v2/server"
@@ -67,6 +69,28 @@ def test_with_authenticate_upstream_the_homeserver_decides_and_verdicts_come_wit
     homeserver.on("/_matrix/federation/v1/send/", Answer(401, b'{"errcode":"M_UNAUTHORIZED","error":"no"}'))
     reply = origin.send(router, "a.example", content, sig="A" * 86)
     assert (reply.status, reply.body) == (401, b'{"errcode":"M_UNAUTHORIZED","error":"no"}')
+
+
+def test_with_authenticate_upstream_reads_are_the_addresses(start_router, homeserver, origin):
+    """Nobody spends in a victim's name what the victim may have read."""
+    router = start_router(server={"authenticate": "upstream"}, lists={"reads_per_s": 2, "wait_ms": 5000})  # an origin's share: 1
+    listed = homeserver.devices[ALICE] = device_list(ALICE, [device("DEVA")], 7)
+    users = [f"@u{number}:a.example" for number in range(20)]
+    for user in users:
+        homeserver.devices[user] = device_list(user, [device("DEVA")], 7)
+
+    def send(source, edu, **changes):
+        raw = origin.raw_request("a.example", "PUT", "/_matrix/federation/v1/send/t", origin.transaction(edu), **changes)
+        with contextlib.closing(socket.create_connection(router.federation, timeout=60, source_address=(source, 0))) as sock:
+            sock.sendall(raw)
+            return read_answer(sock)
+    homeserver.on("/_matrix/federation/v1/send/", lambda request: Answer(
+        401 if "A" * 86 in request.headers.get("Authorization") else 200, b'{"pdus":{}}'))
+    claims = {user: {"hash": "dlh1:" + "0" * 32} for user in users}
+    assert send("127.0.0.2", to_device(origin.user, {user: {"D": {}} for user in users}, claims), sig="A" * 86).status == 401
+    assert router.metric("freshet_list_reads_total", result="budget") >= 15
+    reply = send("127.0.0.3", to_device(origin.user, {ALICE: {"DEVA": {}}}, {ALICE: {"hash": dlh1(listed)}}))
+    assert [row["verdict"] for row in reply.json()["io.freshet.verdicts"]] == ["fresh"]
 
 
 @pytest.fixture
