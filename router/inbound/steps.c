@@ -176,7 +176,7 @@ static enum step_result start_relay(struct exchange *ex, const struct span *body
     struct http_head request;
 
     if (!forward_request(&request, &ex->arena, ex->head, &ex->peer, holds)) {
-        return exchange_reject(ex, REJECT_RATE_LIMITED);
+        return exchange_reject(ex, REJECT_OVER_PROCESS_BUDGET);
     }
     ex->relay_state = RELAY_RUNNING;
     const struct relay_options options = {
