@@ -423,7 +423,8 @@ def test_a_homeserver_that_is_down_gives_502_and_does_not_hurt_the_other(start_r
     other = Homeserver("b.example")
     router = start_router([homeserver, other])
     other.stop()
-    assert plain(router, "GET", f"{FEDERATION}/version", host="b.example", timeout_s=60).status == 502
+    answer = plain(router, "GET", f"{FEDERATION}/version", host="b.example", timeout_s=60)
+    assert (answer.status, answer.json()["errcode"]) == (502, "M_UNKNOWN")
     assert plain(router, "GET", "/_matrix/key/v2/server").status == 200
     router.wait_metric("freshet_refused_total", reason="upstream_unreachable")
     other.start_again()
@@ -435,15 +436,19 @@ def test_a_homeserver_that_says_nothing_gives_504(start_router, homeserver):
     router = start_router(upstream={"idle_s": 2})
     homeserver.on(f"{FEDERATION}/version", Answer(cut="hang"))
     began = time.monotonic()
-    assert plain(router, "GET", f"{FEDERATION}/version").status == 504
+    answer = plain(router, "GET", f"{FEDERATION}/version")
+    assert (answer.status, answer.json()["errcode"]) == (504, "M_UNKNOWN")
     assert time.monotonic() - began < 15
+    assert router.metric("freshet_refused_total", reason="upstream_timeout") == 1
 
 
 @pytest.mark.parametrize("cut", ["before", "reset"])
 def test_a_homeserver_that_cuts_before_the_answer_gives_502(router, homeserver, origin, cut):
     homeserver.on(f"{FEDERATION}/", Answer(cut=cut))
-    assert plain(router, "GET", f"{FEDERATION}/version").status == 502
+    answer = plain(router, "GET", f"{FEDERATION}/version")
+    assert (answer.status, answer.json()["errcode"]) == (502, "M_UNKNOWN")
     assert origin.send(router, "a.example", origin.transaction()).status == 502
+    assert router.metric("freshet_refused_total", reason="upstream_failed") == 2
 
 
 def test_a_homeserver_that_cuts_inside_the_answer_is_seen_as_cut(router, homeserver, origin):
