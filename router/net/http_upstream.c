@@ -48,10 +48,18 @@ static void on_idle_timeout(void *arg)
 
 static void begin_message(struct http_upstream *u)
 {
-    head_builder_free(u->builder);
-    u->builder = head_builder_new();
+    head_builder_free(TAKE(u->builder));
     u->head = (struct http_head){.status = 0};
     u->is_final = false;
+}
+
+/* Only now: requests that are given up before their answers begin may be many. */
+static int on_message_begin(llhttp_t *parser)
+{
+    struct http_upstream *u = parser->data;
+
+    u->builder = head_builder_new();
+    return 0;
 }
 
 static int on_header_field(llhttp_t *parser, const char *at, size_t size)
@@ -149,6 +157,7 @@ static int on_message_complete(llhttp_t *parser)
 }
 
 static const llhttp_settings_t settings = {
+    .on_message_begin = on_message_begin,
     .on_header_field = on_header_field,
     .on_header_field_complete = on_header_field_complete,
     .on_header_value = on_header_value,
