@@ -21,6 +21,7 @@ static void free_memory(struct loop_task *task)
     struct h2_connection *c = LIST_ENTRY(task, struct h2_connection, task);
 
     nghttp2_session_del(c->session);
+    h2_frames_fini(&c->frames);
     free(c);
 }
 

@@ -18,7 +18,6 @@ enum {
     H2_STREAM_WINDOW = LOOP_SCRATCH_SIZE, /* bytes; a paused handler is promised no more */
     H2_CONNECTION_WINDOW = 1 << 20,       /* bytes */
     H2_HEADER_TABLE = 4096,               /* bytes */
-    H2_FIELD_OVERHEAD = 32,               /* bytes, for each field. Source: RFC 9113 6.5.2 */
     H2_STREAM_OUTPUT_MAX = 64 * 1024,     /* bytes that should wait */
     H2_OUTPUT_MAX = 1 << 20,              /* of all streams together */
 };
@@ -39,11 +38,10 @@ struct h2_connection {
     size_t n_streams;
     uint32_t n_requests;
     struct h2_frames frames;
-    size_t output_size;             /* bytes that wait, of all streams */
-    size_t unconsumed;              /* bytes of bodies that no window was given back for yet */
-    size_t block_fields, list_size; /* of the header block that is coming */
-    enum reject broken;             /* it is to be closed for this */
-    uint32_t broken_code;           /* what GOAWAY says then */
+    size_t output_size;   /* bytes that wait, of all streams */
+    size_t unconsumed;    /* bytes of bodies that no window was given back for yet */
+    enum reject broken;   /* it is to be closed for this */
+    uint32_t broken_code; /* what GOAWAY says then */
     bool is_tls, is_leaving, is_closed;
     bool has_fault; /* the library found one, and it was counted */
 };

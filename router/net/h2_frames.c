@@ -27,6 +27,11 @@ void h2_frames_init(struct h2_frames *f)
     }
 }
 
+void h2_frames_fini(struct h2_frames *f)
+{
+    h2_block_fini(&f->block);
+}
+
 bool h2_frames_count(struct h2_frames *f, enum h2_counted what, uint64_t now_us)
 {
     return bucket_take(&f->buckets[what], now_us);
@@ -59,6 +64,7 @@ static enum h2_found judge_block(struct h2_frames *f, uint8_t type, uint8_t flag
 {
     f->block_size = (type == NGHTTP2_HEADERS ? 0 : f->block_size) + f->payload_left;
     f->in_block = (flags & NGHTTP2_FLAG_END_HEADERS) == 0;
+    h2_block_frame(&f->block, type, flags, f->payload_left);
     return f->block_size > BLOCK_MAX ? H2_FOUND_BIG_BLOCK : H2_FOUND_NOTHING;
 }
 
@@ -112,6 +118,25 @@ static size_t take_head(enum h2_found *out, struct h2_frames *f, struct span byt
     return n;
 }
 
+/* Some of a frame's payload, or its end. */
+static enum h2_found take_payload(struct h2_frames *f, struct span payload)
+{
+    bool is_of_block = f->head[3] == NGHTTP2_HEADERS || f->head[3] == NGHTTP2_CONTINUATION;
+
+    if (is_of_block && !h2_block_take(&f->block, payload)) {
+        return H2_FOUND_BIG_BLOCK;
+    }
+    f->payload_left -= payload.size;
+    if (f->payload_left > 0) {
+        return H2_FOUND_NOTHING;
+    }
+    if (is_of_block && !f->in_block) {
+        h2_block_end(&f->block);
+    }
+    f->head_size = 0;
+    return H2_FOUND_FRAME_END;
+}
+
 size_t h2_frames_take(enum h2_found *out, struct h2_frames *f, struct span bytes, bool output_waits,
                       uint64_t now_us)
 {
@@ -129,11 +154,8 @@ size_t h2_frames_take(enum h2_found *out, struct h2_frames *f, struct span bytes
             return n;
         }
     }
-    size_t taken = least(bytes.size - n, f->payload_left);
-    f->payload_left -= taken;
-    if (f->payload_left == 0) {
-        f->head_size = 0;
-        *out = H2_FOUND_FRAME_END;
-    }
-    return n + taken;
+    struct span payload = span_skip(bytes, n);
+    payload.size = least(payload.size, f->payload_left);
+    *out = take_payload(f, payload);
+    return n + payload.size;
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "base/bucket.h"
+#include "net/h2_block.h"
 #include "proto/own.h"
 #include "proto/span.h"
 
@@ -30,17 +31,19 @@ struct h2_frames {
     uint32_t window_credit; /* WINDOW_UPDATEs that DATA of ours has earned the peer */
     bool in_block;          /* a header block is not whole yet */
     size_t block_size;      /* bytes of it, as they are on the wire */
+    struct h2_block block;
     uint8_t head[H2_FRAME_HEAD_SIZE];
 };
 
 void h2_frames_init(struct h2_frames *f);
+void h2_frames_fini(struct h2_frames *f);
 
 enum h2_found {
     H2_FOUND_NOTHING,   /* worth a look */
     H2_FOUND_FRAME_END, /* the bytes end a frame, or the preface */
     H2_FOUND_FLOOD,     /* too many of a kind */
     H2_FOUND_RESETS,    /* too many RST_STREAM */
-    H2_FOUND_BIG_BLOCK, /* a header block that no sound request has */
+    H2_FOUND_BIG_BLOCK, /* more of a header block, or of its fields, than a sound request has */
 };
 
 /* How many of the bytes, at least one, belong together; and what is to be said of them. */

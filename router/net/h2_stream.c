@@ -178,7 +178,6 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
 {
     struct h2_connection *c = arg;
 
-    c->block_fields = c->list_size = 0;
     if (frame->hd.type == NGHTTP2_HEADERS && frame->headers.cat == NGHTTP2_HCAT_REQUEST) {
         struct h2_stream *s = stream_new(c, frame->hd.stream_id);
         CHECK(nghttp2_session_set_stream_user_data(session, s->id, s) == 0);
@@ -188,19 +187,6 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
         }
     }
     return 0;
-}
-
-/* Over the limit nothing more is decoded: what is left of a block may unfold to a thousand times
- * its size. */
-static bool count_field(struct h2_connection *c, size_t name_size, size_t value_size)
-{
-    c->block_fields++;
-    c->list_size += name_size + value_size + H2_FIELD_OVERHEAD;
-    if (c->block_fields > HTTP_HEADERS_MAX || c->list_size > HTTP_HEADER_BYTES_MAX) {
-        h2_connection_break(c, REJECT_HEADERS_TOO_LARGE, NGHTTP2_ENHANCE_YOUR_CALM);
-        return false;
-    }
-    return true;
 }
 
 static struct span span_of_rcbuf(nghttp2_rcbuf *buffer)
@@ -215,16 +201,11 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, nghtt
 {
     struct h2_connection *c = arg;
     struct h2_stream *s = find(c, frame->hd.stream_id);
-    struct span name_bytes = span_of_rcbuf(name);
-    struct span value_bytes = span_of_rcbuf(value);
 
     (void)session;
     (void)flags;
-    if (!count_field(c, name_bytes.size, value_bytes.size)) {
-        return NGHTTP2_ERR_CALLBACK_FAILURE;
-    }
     if (s != NULL && s->fields != NULL && frame->headers.cat == NGHTTP2_HCAT_REQUEST) {
-        h2_head_add(s->fields, name_bytes, value_bytes);
+        h2_head_add(s->fields, span_of_rcbuf(name), span_of_rcbuf(value));
     }
     return 0; /* trailers are dropped */
 }
