@@ -182,8 +182,8 @@ static const struct http_server_ops ops = {
 static enum err open_operations(struct admin_server *server,
                                 const struct admin_server_options *options)
 {
-    const struct http_listener_options listen = {.address = options->operations_host,
-                                                 .port = options->operations_port};
+    const struct http_listener_options listen = {
+        .address = options->operations_host, .port = options->operations_port, .only_http1 = true};
     enum err err = http_listener_open(&server->operations.http, options->loop, &listen, &ops,
                                       &server->operations);
 
@@ -201,7 +201,8 @@ static enum err open_operations(struct admin_server *server,
 
 static enum err open_admin(struct admin_server *server, const struct admin_server_options *options)
 {
-    const struct http_listener_options listen = {.unix_path = options->admin_socket};
+    const struct http_listener_options listen = {.unix_path = options->admin_socket,
+                                                 .only_http1 = true};
     enum err err =
         http_listener_open(&server->admin.http, options->loop, &listen, &ops, &server->admin);
 

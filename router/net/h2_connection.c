@@ -386,8 +386,17 @@ static void session_new(struct h2_connection *c)
     submit_settings(c);
 }
 
+/* A proxy that ends TLS and speaks cleartext to us says what its client said. */
+static unsigned schemes_of(const struct http_listener *listener, bool is_proxy)
+{
+    if (listener->tls != NULL) {
+        return H2_SCHEME_HTTPS;
+    }
+    return is_proxy ? H2_SCHEME_HTTP | H2_SCHEME_HTTPS : H2_SCHEME_HTTP;
+}
+
 struct h2_connection *h2_connection_accept(struct http_listener *listener, struct stream *stream,
-                                           struct in6_addr peer)
+                                           struct in6_addr peer, bool is_proxy)
 {
     struct h2_connection *c = calloc(1, sizeof *c);
 
@@ -398,7 +407,7 @@ struct h2_connection *h2_connection_accept(struct http_listener *listener, struc
     c->listener = listener;
     c->stream = stream;
     c->peer = peer;
-    c->is_tls = listener->tls != NULL;
+    c->schemes = schemes_of(listener, is_proxy);
     list_init(&c->streams);
     h2_frames_init(&c->frames);
     timer_init(&c->idle, listener->loop, on_idle, c);

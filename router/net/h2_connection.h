@@ -18,8 +18,11 @@ enum {
     H2_STREAM_WINDOW = LOOP_SCRATCH_SIZE, /* bytes; a paused handler is promised no more */
     H2_CONNECTION_WINDOW = 1 << 20,       /* bytes */
     H2_HEADER_TABLE = 4096,               /* bytes */
-    H2_STREAM_OUTPUT_MAX = 64 * 1024,     /* bytes that should wait */
+    H2_STREAM_OUTPUT_MAX = 64 * 1024,     /* bytes that wait for the peer */
     H2_OUTPUT_MAX = 1 << 20,              /* of all streams together */
+    /* Bytes that cut the connection: handlers pause when one more piece would exceed the two above,
+     * but each of them may have begun with its first, and an answer that has ended waits on. */
+    H2_OUTPUT_CUT = H2_OUTPUT_MAX + H2_STREAMS_MAX * LOOP_SCRATCH_SIZE,
 };
 
 struct h2_connection {
@@ -42,7 +45,8 @@ struct h2_connection {
     size_t unconsumed;    /* bytes of bodies that no window was given back for yet */
     enum reject broken;   /* it is to be closed for this */
     uint32_t broken_code; /* what GOAWAY says then */
-    bool is_tls, is_leaving, is_closed;
+    unsigned schemes;     /* of enum h2_scheme: what its requests may say */
+    bool is_leaving, is_closed;
     bool has_fault; /* the library found one, and it was counted */
 };
 
@@ -67,9 +71,10 @@ struct h2_stream {
     size_t output_size;
 };
 
-/* Takes over a connection that turned out to speak HTTP/2; bytes go to h2_connection_bytes. */
+/* Takes over a connection that turned out to speak HTTP/2; bytes go to h2_connection_bytes.
+ * `is_proxy`: the other end is one that is trusted, whoever the peer behind it is. */
 struct h2_connection *h2_connection_accept(struct http_listener *listener, struct stream *stream,
-                                           struct in6_addr peer);
+                                           struct in6_addr peer, bool is_proxy);
 void h2_connection_bytes(struct h2_connection *c, struct span bytes);
 
 /* For its parts. The end comes once the present callback has returned. */

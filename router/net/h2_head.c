@@ -139,23 +139,28 @@ static bool target_is_sound(struct span target)
     return target.size > 0 && (target.data[0] == '/' || span_equal(target, SPAN_LIT("*")));
 }
 
-static bool pseudo_is_sound(const struct h2_head *h, const struct http_head *head, bool is_tls)
+static bool scheme_is_one_of(struct span scheme, unsigned schemes)
+{
+    return ((schemes & H2_SCHEME_HTTP) != 0 && span_equal(scheme, SPAN_LIT("http"))) ||
+           ((schemes & H2_SCHEME_HTTPS) != 0 && span_equal(scheme, SPAN_LIT("https")));
+}
+
+static bool pseudo_is_sound(const struct h2_head *h, const struct http_head *head, unsigned schemes)
 {
     struct span authority = kept(h, h->authority.at, h->authority.size);
 
     return !h->pseudo.failed && method_is_sound(head->method) && target_is_sound(head->target) &&
-           span_equal(kept(h, h->scheme.at, h->scheme.size),
-                      is_tls ? SPAN_LIT("https") : SPAN_LIT("http")) &&
+           scheme_is_one_of(kept(h, h->scheme.at, h->scheme.size), schemes) &&
            (authority.size == 0 || memchr(authority.data, '@', authority.size) == NULL);
 }
 
-enum reject h2_head_finish(struct h2_head *h, struct http_head *out, bool is_tls, bool ends)
+enum reject h2_head_finish(struct h2_head *h, struct http_head *out, unsigned schemes, bool ends)
 {
     add_host(h);
     *out = (struct http_head){.method = kept(h, h->method.at, h->method.size)};
     if (h->why == REJECT_NONE) {
         head_finish(h->builder, out);
-        if (!pseudo_is_sound(h, out, is_tls)) {
+        if (!pseudo_is_sound(h, out, schemes)) {
             wrong(h, REJECT_BAD_HTTP);
         }
     }

@@ -21,10 +21,14 @@ struct h2_head {
 struct h2_head *h2_head_new(void);
 void h2_head_free(struct h2_head *h); /* NULL is fine */
 
+/* What a connection's requests may say, in flags. */
+enum h2_scheme { H2_SCHEME_HTTP = 1, H2_SCHEME_HTTPS = 2 };
+
 /* In the order they come: the library has seen to it that pseudo-fields come first, once each, and
  * that names and values are such. */
 void h2_head_add(struct h2_head *h, struct span name, struct span value);
 
-/* Sets all of *out, which lives as long as the head, or says what is wrong with it. `ends`: no body
- * follows. Source: limits.md, "HTTP/2". */
-enum reject h2_head_finish(struct h2_head *h, struct http_head *out, bool is_tls, bool ends);
+/* Sets all of *out, which lives as long as the head, or says what is wrong with it. `schemes`:
+ * those of enum h2_scheme that it may have; `ends`: no body follows. Source: limits.md, "HTTP/2".
+ */
+enum reject h2_head_finish(struct h2_head *h, struct http_head *out, unsigned schemes, bool ends);

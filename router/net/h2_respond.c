@@ -45,7 +45,7 @@ void h2_output_stalled(void *arg)
         watch_progress(s); /* others had their turn; the socket is watched by the stream */
         return;
     }
-    h2_stream_refuse(s, REJECT_TIMEOUT, NGHTTP2_CANCEL);
+    h2_connection_break(s->connection, REJECT_TIMEOUT, NGHTTP2_ENHANCE_YOUR_CALM);
 }
 
 void h2_output_free(struct h2_stream *s)
@@ -225,8 +225,8 @@ static void write_output(struct h2_stream *s, struct span bytes)
     if (!timer_is_running(&s->write_timer)) {
         watch_progress(s);
     }
-    if (c->output_size > HTTP_OUTPUT_MAX) {
-        h2_connection_break(c, REJECT_TIMEOUT, NGHTTP2_ENHANCE_YOUR_CALM);
+    if (c->output_size > H2_OUTPUT_CUT) {
+        h2_connection_break(c, REJECT_H2_FLOOD, NGHTTP2_ENHANCE_YOUR_CALM);
     }
 }
 
@@ -337,7 +337,8 @@ static bool output_is_full(const struct http_exchange *ex)
 {
     const struct h2_stream *s = live_const(ex);
 
-    return s->output_size > H2_STREAM_OUTPUT_MAX || s->connection->output_size > H2_OUTPUT_MAX;
+    return s->output_size + LOOP_SCRATCH_SIZE > H2_STREAM_OUTPUT_MAX ||
+           s->connection->output_size + LOOP_SCRATCH_SIZE > H2_OUTPUT_MAX;
 }
 
 static void close_after(struct http_exchange *ex)

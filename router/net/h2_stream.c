@@ -267,7 +267,7 @@ static void begin_exchange(struct h2_stream *s, bool ends)
 
 static void on_head_whole(struct h2_stream *s, bool ends)
 {
-    enum reject why = h2_head_finish(s->fields, &s->head, s->connection->is_tls, ends);
+    enum reject why = h2_head_finish(s->fields, &s->head, s->connection->schemes, ends);
 
     if (why == REJECT_NONE) {
         begin_exchange(s, ends);

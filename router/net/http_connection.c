@@ -385,7 +385,7 @@ static void take(struct http_connection *c, struct span bytes)
 /* The connection goes on without us. */
 static struct h2_connection *become_http2(struct http_connection *c)
 {
-    struct h2_connection *h2 = h2_connection_accept(c->listener, c->stream, c->peer);
+    struct h2_connection *h2 = h2_connection_accept(c->listener, c->stream, c->peer, c->is_proxy);
 
     leave(c);
     return h2;
@@ -464,7 +464,7 @@ static void on_ready(void *arg)
         (void)become_http2(c);
         return;
     }
-    c->may_be_http2 = c->listener->tls == NULL;
+    c->may_be_http2 = c->listener->tls == NULL && !c->listener->only_http1;
     timer_start(&c->timer, c->listener->limits.headers_ms);
 }
 
@@ -537,6 +537,7 @@ static void abort_served(struct http_served *served)
 void http_connection_accept(struct http_listener *listener, int fd, struct in6_addr peer)
 {
     struct http_connection *c = calloc(1, sizeof *c);
+    bool is_proxy = http_listener_trusts(listener, &peer);
     const struct stream_options options = {
         .ops = &stream_ops,
         .arg = c,
@@ -544,13 +545,14 @@ void http_connection_accept(struct http_listener *listener, int fd, struct in6_a
         .ready_ms = listener->limits.tls_ms,
         .write_ms = listener->limits.write_ms,
         .output_max = HTTP_OUTPUT_MAX,
-        .on_client = http_listener_trusts(listener, &peer) ? on_client : NULL,
+        .on_client = is_proxy ? on_client : NULL,
     };
 
     CHECK(c != NULL);
     c->served = (struct http_served){.drain = drain, .abort = abort_served};
     c->listener = listener;
     c->peer = peer;
+    c->is_proxy = is_proxy;
     c->task.run = free_memory;
     timer_init(&c->timer, listener->loop, on_timer, c);
     c->stream = stream_accept(listener->loop, fd, &options);

@@ -25,6 +25,7 @@ struct http_connection {
     struct timer timer; /* of the state */
     enum http_connection_state state;
     struct in6_addr peer;
+    bool is_proxy; /* the socket's other end is trusted, whoever the peer is */
     uint32_t n_requests;
     llhttp_t parser;
     struct head_builder *builder; /* NULL between requests */

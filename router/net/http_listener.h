@@ -19,6 +19,7 @@ struct http_listener {
     struct tls_context *tls; /* a reference; NULL: cleartext */
     bool (*is_trusted_proxy)(void *trust, const struct in6_addr *address);
     void *trust;
+    bool only_http1;
     struct handshake_limit *handshakes;
     char *unix_path;
     int fd;

@@ -61,7 +61,8 @@ void http_respond_cut(struct http_exchange *ex);
 void http_read_pause(struct http_exchange *ex);
 void http_read_resume(struct http_exchange *ex);
 
-/* Bytes of response that wait for the peer. Above HTTP_OUTPUT_MAX the connection is cut. */
+/* Bytes of response that wait for the peer. Above HTTP_OUTPUT_MAX the connection is cut; one of
+ * HTTP/2 already when those of all its streams are a quarter of that. */
 size_t http_output_size(const struct http_exchange *ex);
 
 /* True if enough waits: pause the source, go on at on_drained. */
@@ -97,6 +98,7 @@ struct http_listener_options {
     uint16_t port;         /* 0: any free one */
     const char *unix_path; /* instead of both; what stood there is removed; mode 0660 */
     bool reuseport;
+    bool only_http1;                  /* in cleartext; with TLS, ALPN offers both */
     struct tls_context *tls;          /* NULL: cleartext; the listener holds a reference */
     const struct http_limits *limits; /* NULL: the default; copied */
     /* Whether a peer may begin with a PROXY header; NULL: none may. Others are closed when their

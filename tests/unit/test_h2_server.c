@@ -281,7 +281,7 @@ static void an_answer_waits_for_the_peers_window(void **state)
     rig_fini(&rig);
 }
 
-static void a_peer_that_takes_nothing_of_its_answer_is_reset(void **state)
+static void a_peer_that_takes_nothing_of_its_answer_is_closed(void **state)
 {
     char *bytes = make_bytes(MEGABYTE);
     struct peer peer;
@@ -292,13 +292,110 @@ static void a_peer_that_takes_nothing_of_its_answer_is_reset(void **state)
     rig.answer = ANSWER_HOLD;
     peer_init(&peer, &rig);
     peer.holds_windows = true;
-    int32_t id = request(&peer, "GET", "/");
+    (void)request(&peer, "GET", "/");
     PEER_UNTIL(&peer, rig.n_ends == 1);
     http_respond_head(rig.exchange, 200, NULL, 0, -1);
     http_respond_body(rig.exchange, span_of(bytes, MEGABYTE));
-    PEER_UNTIL(&peer, peer.reset[id] == NGHTTP2_CANCEL + 1);
+    PEER_UNTIL(&peer, peer.is_closed);
+    assert_int_equal(peer.goaway, NGHTTP2_ENHANCE_YOUR_CALM);
     assert_int_equal(rig.n_aborts, 1);
+    assert_int_equal(rig.n_refused, 1);
     assert_int_equal(rig.refused, REJECT_TIMEOUT);
+    peer_fini(&peer);
+    free(bytes);
+    rig_fini(&rig);
+}
+
+/* Also where nothing is in flight any more. */
+static void a_peer_that_leaves_an_ended_answer_is_closed(void **state)
+{
+    char *bytes = make_bytes(MEGABYTE);
+    struct peer peer;
+    struct rig rig;
+
+    (void)state;
+    rig_init(&rig, &short_options);
+    rig.answer = ANSWER_HOLD;
+    peer_init(&peer, &rig);
+    peer.holds_windows = true;
+    (void)request(&peer, "GET", "/");
+    PEER_UNTIL(&peer, rig.n_ends == 1);
+    http_respond(TAKE(rig.exchange), 200, NULL, 0, span_of(bytes, MEGABYTE));
+    PEER_UNTIL(&peer, peer.is_closed);
+    assert_int_equal(peer.goaway, NGHTTP2_ENHANCE_YOUR_CALM);
+    assert_int_equal(rig.refused, REJECT_TIMEOUT);
+    peer_fini(&peer);
+    free(bytes);
+    rig_fini(&rig);
+}
+
+/* Source: limits.md, "HTTP/2". */
+enum { STREAM_OUTPUT_MAX = 64 * 1024, CONNECTION_STREAMS = 100 };
+
+/* A peer that leaves ended answers of that size, up to n of them; says how many there were before
+ * it was closed. */
+static unsigned leave_answers(struct peer *peer, struct span body, unsigned n)
+{
+    struct rig *rig = peer->rig;
+
+    peer->holds_windows = true;
+    for (unsigned i = 1; i <= n; i++) {
+        (void)request(peer, "GET", "/");
+        PEER_UNTIL(peer, rig->n_ends == i || peer->is_closed);
+        if (peer->is_closed) {
+            return i - 1;
+        }
+        size_t waiting = (i - 1) * body.size; /* and a window less, once that was sent */
+        bool is_full = http_output_is_full(rig->exchange);
+        if (is_full ? waiting < MEGABYTE - STREAM_OUTPUT_MAX
+                    : waiting > MEGABYTE + NGHTTP2_INITIAL_WINDOW_SIZE) {
+            fail_msg("answer %u of %zu bytes", i, body.size);
+        }
+        http_respond(TAKE(rig->exchange), 200, NULL, 0, body);
+    }
+    return n;
+}
+
+static void ended_answers_of_allowed_sizes_wait_for_the_peer(void **state)
+{
+    enum { SIZE = 60000 };
+    char *bytes = make_bytes(SIZE);
+    struct peer peer;
+    struct rig rig;
+
+    (void)state;
+    rig_init(&rig, NULL);
+    rig.answer = ANSWER_HOLD;
+    peer_init(&peer, &rig);
+    assert_int_equal(leave_answers(&peer, span_of(bytes, SIZE), CONNECTION_STREAMS),
+                     CONNECTION_STREAMS);
+    PEER_UNTIL(&peer, peer.answer.size == NGHTTP2_INITIAL_WINDOW_SIZE);
+    assert_int_equal(nghttp2_session_consume_connection(peer.session, peer.answer.size), 0);
+    peer.holds_windows = false;
+    PEER_UNTIL(&peer, peer.n_ended == CONNECTION_STREAMS);
+    assert_int_equal(peer.answer.size, SIZE * CONNECTION_STREAMS);
+    assert_int_equal(rig.n_refused, 0);
+    peer_fini(&peer);
+    free(bytes);
+    rig_fini(&rig);
+}
+
+static void ended_answers_that_are_too_much_end_the_connection(void **state)
+{
+    enum { SIZE = 2 * STREAM_OUTPUT_MAX };
+    char *bytes = make_bytes(SIZE);
+    struct peer peer;
+    struct rig rig;
+
+    (void)state;
+    rig_init(&rig, NULL);
+    rig.answer = ANSWER_HOLD;
+    peer_init(&peer, &rig);
+    unsigned n = leave_answers(&peer, span_of(bytes, SIZE), CONNECTION_STREAMS);
+    assert_in_range(n * SIZE, MEGABYTE + CONNECTION_STREAMS * STREAM_OUTPUT_MAX,
+                    MEGABYTE + CONNECTION_STREAMS * STREAM_OUTPUT_MAX + 2 * SIZE);
+    assert_int_equal(peer.goaway, NGHTTP2_ENHANCE_YOUR_CALM);
+    assert_int_equal(rig.refused, REJECT_H2_FLOOD);
     peer_fini(&peer);
     free(bytes);
     rig_fini(&rig);
@@ -549,6 +646,113 @@ static void window_updates_are_earned_by_data(void **state)
     }
 }
 
+struct block_row {
+    const char *what;
+    uint8_t flags;
+    const char *before; /* the block in the payload, and behind it */
+    size_t before_size, padding;
+    size_t n_fields, value_size;
+    enum h2_found found;
+};
+
+#define BEFORE(text)    (text), sizeof(text) - 1
+#define PADDED_PRIORITY (NGHTTP2_FLAG_PADDED | NGHTTP2_FLAG_PRIORITY)
+
+/* Fields of "a" and as many bytes of value: 34 bytes and those each. */
+static const struct block_row block_rows[] = {
+    {"100 fields", 0, BEFORE(""), 0, 100, 0, H2_FOUND_FRAME_END},
+    {"101 fields", 0, BEFORE(""), 0, 101, 0, H2_FOUND_BIG_BLOCK},
+    {"32 KiB", 0, BEFORE(""), 0, 64, 512 - 33, H2_FOUND_FRAME_END},
+    {"64 bytes more", 0, BEFORE(""), 0, 64, 512 - 32, H2_FOUND_BIG_BLOCK},
+    {"100 padded", NGHTTP2_FLAG_PADDED, BEFORE("\5"), 5, 100, 0, H2_FOUND_FRAME_END},
+    {"101 padded", NGHTTP2_FLAG_PADDED, BEFORE("\5"), 5, 101, 0, H2_FOUND_BIG_BLOCK},
+    {"100 weighed", NGHTTP2_FLAG_PRIORITY, BEFORE("\0\0\0\0\1"), 0, 100, 0, H2_FOUND_FRAME_END},
+    {"101 weighed", NGHTTP2_FLAG_PRIORITY, BEFORE("\0\0\0\0\1"), 0, 101, 0, H2_FOUND_BIG_BLOCK},
+    {"100 of both", PADDED_PRIORITY, BEFORE("\3\0\0\0\0\1"), 3, 100, 0, H2_FOUND_FRAME_END},
+    {"101 of both", PADDED_PRIORITY, BEFORE("\3\0\0\0\0\1"), 3, 101, 0, H2_FOUND_BIG_BLOCK},
+    {"more padding than there is", NGHTTP2_FLAG_PADDED, BEFORE("\377"), 0, 20, 0,
+     H2_FOUND_FRAME_END},
+};
+
+/* A literal that no table takes. Source: RFC 7541 6.2.2. */
+static void write_field(struct writer *w, size_t value_size)
+{
+    writer_bytes(w, span_of("\0\1a", 3));
+    if (value_size < 127) {
+        writer_char(w, (char)value_size);
+    } else {
+        writer_char(w, 127);
+        writer_char(w, (char)(0x80 | ((value_size - 127) & 0x7f)));
+        writer_char(w, (char)((value_size - 127) >> 7));
+    }
+    for (size_t i = 0; i < value_size; i++) {
+        writer_char(w, 'b');
+    }
+}
+
+static void write_block(struct writer *out, const struct block_row *row)
+{
+    struct writer block;
+
+    writer_init(&block, RECORD_MAX);
+    writer_bytes(&block, span_of(row->before, row->before_size));
+    for (size_t i = 0; i < row->n_fields; i++) {
+        write_field(&block, row->value_size);
+    }
+    for (size_t i = 0; i < row->padding; i++) {
+        writer_char(&block, '\x82'); /* a field, if it were no padding */
+    }
+    const uint8_t head[] = {(uint8_t)(block.size >> 16),
+                            (uint8_t)(block.size >> 8),
+                            (uint8_t)block.size,
+                            NGHTTP2_HEADERS,
+                            (uint8_t)(row->flags | NGHTTP2_FLAG_END_HEADERS),
+                            0,
+                            0,
+                            0,
+                            1};
+    writer_bytes(out, span_of(head, sizeof head));
+    writer_bytes(out, writer_span(&block));
+    writer_fini(&block);
+}
+
+/* What is found of the block, in pieces of that size. */
+static enum h2_found find_in_block(struct span bytes, size_t piece_size)
+{
+    enum h2_found found = H2_FOUND_NOTHING;
+    struct h2_frames frames;
+
+    h2_frames_init(&frames);
+    (void)h2_frames_take(&found, &frames, SPAN_LIT(NGHTTP2_CLIENT_MAGIC), false, 1);
+    while (bytes.size > 0 && found != H2_FOUND_BIG_BLOCK) {
+        struct span piece = bytes;
+        piece.size = piece.size < piece_size ? piece.size : piece_size;
+        bytes = span_skip(bytes, h2_frames_take(&found, &frames, piece, false, 1));
+    }
+    h2_frames_fini(&frames);
+    return found;
+}
+
+static void header_blocks_end_where_the_limits_say(void **state)
+{
+    static const size_t piece_sizes[] = {SIZE_MAX, 1, 7, 1000};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof block_rows / sizeof block_rows[0]; i++) {
+        const struct block_row *row = &block_rows[i];
+        struct writer frame;
+        writer_init(&frame, RECORD_MAX);
+        write_block(&frame, row);
+        for (size_t k = 0; k < sizeof piece_sizes / sizeof piece_sizes[0]; k++) {
+            enum h2_found found = find_in_block(writer_span(&frame), piece_sizes[k]);
+            if (found != row->found) {
+                fail_msg("%s, by %zu: found %d", row->what, piece_sizes[k], (int)found);
+            }
+        }
+        writer_fini(&frame);
+    }
+}
+
 /* The figure is only one of our own malloc: sanitizers have another. Both ends count, each with 10
  * KiB of the library; the client has its buffer of 16 KiB besides, the server pages that it gives
  * back. */
@@ -603,7 +807,10 @@ int main(void)
         cmocka_unit_test(a_large_body_passes_both_ways_with_pauses),
         cmocka_unit_test(a_paused_exchange_gets_no_more_than_its_window),
         cmocka_unit_test(an_answer_waits_for_the_peers_window),
-        cmocka_unit_test(a_peer_that_takes_nothing_of_its_answer_is_reset),
+        cmocka_unit_test(a_peer_that_takes_nothing_of_its_answer_is_closed),
+        cmocka_unit_test(a_peer_that_leaves_an_ended_answer_is_closed),
+        cmocka_unit_test(ended_answers_of_allowed_sizes_wait_for_the_peer),
+        cmocka_unit_test(ended_answers_that_are_too_much_end_the_connection),
         cmocka_unit_test(a_body_that_does_not_come_is_answered_so),
         cmocka_unit_test(what_is_idle_is_closed),
         cmocka_unit_test(a_header_block_that_stays_away_ends_the_connection),
@@ -613,6 +820,7 @@ int main(void)
         cmocka_unit_test(answers_are_framed_by_the_server_alone),
         cmocka_unit_test(floods_end_where_the_limits_say),
         cmocka_unit_test(window_updates_are_earned_by_data),
+        cmocka_unit_test(header_blocks_end_where_the_limits_say),
         cmocka_unit_test(an_idle_connection_holds_little),
         cmocka_unit_test(a_connection_at_rest_goes_on),
     };
