@@ -4,6 +4,7 @@ import glob
 import os
 import re
 import signal
+import socket
 import struct
 import subprocess
 import threading
@@ -19,6 +20,7 @@ from hyperframe import frame as frames
 
 from harness import (Answer, Headers, canonical, connect, exchange, is_sanitized, plain_build, request_bytes,
                      wait_until)
+from test_proxy_protocol import proxy_header
 
 FEDERATION = "/_matrix/federation/v1"
 VERSION = f"{FEDERATION}/version"
@@ -120,8 +122,8 @@ class Peer:
 class Raw:
     """Sends any frames, and sees how it ends."""
 
-    def __init__(self, router):
-        self.sock = connect(router.federation)
+    def __init__(self, router, sock=None):
+        self.sock = sock or connect(router.federation)
         self.encoder = hpack.Encoder()
         self.received = b""
         self.sock.sendall(PREFACE + frames.SettingsFrame(0).serialize())
@@ -449,6 +451,47 @@ def test_what_could_be_read_in_two_ways_is_reset_and_goes_no_further(router, hom
     wait_until(lambda: router.metric("freshet_refused_total", reason="bad_http") - before >= len(BAD_HEADS), "all are counted")
 
 
+@pytest.mark.parametrize("header", (b"", proxy_header("203.0.113.5")), ids=("plain", "PROXY header"))
+def test_a_trusted_proxy_in_cleartext_says_what_scheme_its_client_had(start_router, homeserver, untouched, header):
+    router = start_router(trusted_proxies=["127.0.0.2/32"])
+    before = router.metric("freshet_refused_total", reason="bad_http")
+    sock = socket.create_connection(router.federation, timeout=20, source_address=("127.0.0.2", 0))
+    sock.sendall(header)
+    with Raw(router, sock) as raw:
+        for stream, scheme in ((1, "https"), (3, "http")):
+            raw.send(raw.headers(stream, pseudo(scheme=scheme, path="/health")))
+            assert raw.until(frames.DataFrame, stream).data == b"OK\n"
+        with untouched(homeserver):
+            raw.send(raw.headers(5, pseudo(scheme="ftp")))
+            assert raw.until(frames.RstStreamFrame, 5).error_code == 1
+    with untouched(homeserver), Raw(router) as raw:  # from 127.0.0.1, which is not trusted
+        raw.send(raw.headers(1, pseudo(scheme="https")))
+        assert raw.until(frames.RstStreamFrame, 1).error_code == 1
+        assert not any(isinstance(f, frames.HeadersFrame) for f in raw.frames())
+    wait_until(lambda: router.metric("freshet_refused_total", reason="bad_http") - before == 2, "both are counted")
+
+
+def test_with_tls_the_scheme_is_https_whoever_says_otherwise(start_router, ca, homeserver, untouched):
+    router = start_router(certificates=[ca.issue("a.example")], trusted_proxies=["127.0.0.0/8"])
+    for scheme, end in (("http", PROTOCOL_ERROR), ("https", None)):
+        with untouched(homeserver), Peer(router.federation, tls_client(ca, "h2"), "a.example") as peer:
+            peer.scheme = scheme
+            answer = peer.request(path="/health")
+            assert answer == end if end else answer.status == 200
+    assert router.wait_metric("freshet_refused_total", reason="bad_http") == 1
+
+
+def test_only_other_servers_may_speak_it(router):
+    for address in (router.operations, router.admin_socket):
+        with contextlib.closing(connect(address)) as sock:
+            sock.sendall(PREFACE + frames.SettingsFrame(0).serialize())
+            data = b""
+            with contextlib.suppress(ConnectionResetError):
+                while piece := sock.recv(65536):
+                    data += piece
+            assert data.startswith(b"HTTP/1.1 400 ")
+
+
 def test_bodies_that_are_not_as_announced_are_reset(router, homeserver, origin):
     for size, sent in ((3, b"abcd"), (4, b"abc"), (0, b"a")):
         with Raw(router) as raw:
@@ -679,6 +722,34 @@ FLOODS = {
     "PUSH_PROMISE": (many(push_promises), "bad_http", PROTOCOL_ERROR),
     "DATA of no stream": (many(data_of_no_stream), "bad_http", PROTOCOL_ERROR),
 }
+
+
+WAITING_MAX_KIB = 1024 + 100 * 64  # a MiB, and for each stream one piece more
+
+
+@pytest.mark.parametrize("size", (60_000, 5_000_000), ids=("ended answers", "answers that go on"))
+def test_answers_that_are_not_taken_hold_no_more_than_they_may_in_a_build_without_sanitizers(start_router, homeserver, size):
+    router = start_router(workers=1, build=plain_build())
+    homeserver.on(MEDIA, Answer(200, b"x" * size))
+    warm(router)
+    before = begin_peak(router.pid)
+    with Raw(router) as raw:
+        raw.send(frames.SettingsFrame(0, settings={4: 0}).serialize())  # no window
+        n_before = len(homeserver.of(MEDIA))
+        raw.send(b"".join(raw.headers(2 * number + 1, pseudo(path=MEDIA)) for number in range(100)))
+        wait_until(lambda: sum(isinstance(f, frames.HeadersFrame) for f in (raw.read(), raw.frames())[1]) == 100, "all answers begin")
+        assert len(homeserver.of(MEDIA)) - n_before == 100
+        time.sleep(1)  # for what might still come
+        peak = status_kib(router.pid, "VmHWM") - before
+        print(f"FIGURES 100 answers of {size} bytes: {peak} KiB")
+        assert not any(isinstance(f, (frames.DataFrame, frames.GoAwayFrame)) and getattr(f, "data", b"x") for f in raw.frames())
+        assert peak <= WAITING_MAX_KIB + 4 * 1024  # the rest of 100 requests
+        raw.send(frames.SettingsFrame(0, settings={4: 60_000}).serialize() +
+                 frames.WindowUpdateFrame(0, window_increment=6_000_000).serialize())
+        def n_bytes():
+            raw.read()
+            return sum(len(f.data) for f in raw.frames() if isinstance(f, frames.DataFrame))
+        wait_until(lambda: n_bytes() == 6_000_000, "they go on")
 
 
 def begin_flood(raw, homeserver):
