@@ -2,20 +2,20 @@
  * handler that checks what it is told. */
 #pragma once
 
+#include "memory_stream.h"
+
 #include "net/http_connection.h"
 #include "net/http_server.h"
 #include "net/loop.h"
 #include "proto/check.h"
 
-#include <sys/socket.h>
-
 #include <stdint.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 enum {
-    SERVED_INPUT_MAX = 64 * 1024, /* bytes: a socket takes them at once */
-    SERVED_ROUNDS = 4,            /* of the loop, after each piece */
+    SERVED_INPUT_MAX = 64 * 1024, /* bytes */
+    SERVED_PIECES_MAX = 256,      /* bytes of an input that comes byte by byte */
+    SERVED_ROUNDS_MAX = 1000,     /* of the loop, after each piece */
 };
 
 /* How the handler behaves, by bits of the input's first byte. */
@@ -168,29 +168,26 @@ static inline void served_on_refused(void *arg, enum reject why)
     CHECK(arg != NULL && why != REJECT_NONE && why < REJECT_COUNT);
 }
 
-static inline void served_run(struct served *served, int fd)
+/* Until all has been done that needs no more input. */
+static inline void served_run(struct served *served)
 {
-    char answer[4096];
+    unsigned n = 0;
 
-    for (int i = 0; i < SERVED_ROUNDS; i++) {
+    do {
         loop_run_for(served->loop, 0);
-        while (recv(fd, answer, sizeof answer, MSG_DONTWAIT) > 0) {
-        }
-    }
+        n++;
+    } while (memory_stream_is_busy() && n < SERVED_ROUNDS_MAX);
 }
 
-static inline void served_send(struct served *served, int fd, struct span bytes)
+static inline void served_send(struct served *served, struct span bytes)
 {
-    size_t piece = (served->manner & SERVED_PIECES) != 0 && bytes.size < 256 ? 1 : bytes.size;
+    bool by_byte = (served->manner & SERVED_PIECES) != 0 && bytes.size < SERVED_PIECES_MAX;
 
-    while (bytes.size > 0) {
-        ssize_t n = send(fd, bytes.data, piece, MSG_DONTWAIT | MSG_NOSIGNAL);
-        served_run(served, fd);
-        if (n <= 0) {
-            return;
-        }
-        bytes = span_skip(bytes, (size_t)n);
-        piece = piece < bytes.size ? piece : bytes.size;
+    while (bytes.size > 0 && *memory_stream_latest() != NULL) {
+        size_t n = by_byte ? 1 : bytes.size;
+        memory_stream_give(span_of(bytes.data, n));
+        served_run(served);
+        bytes = span_skip(bytes, n);
     }
 }
 
@@ -231,7 +228,6 @@ static inline void served_init(struct served *served)
 static inline void serve(struct span start, struct span input, unsigned live_max)
 {
     static struct served served;
-    int fds[2];
 
     if (input.size == 0 || input.size > SERVED_INPUT_MAX) {
         return;
@@ -241,18 +237,16 @@ static inline void serve(struct span start, struct span input, unsigned live_max
     }
     served.live_max = live_max;
     served.manner = (unsigned char)input.data[0];
-    CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds) == 0);
-    http_connection_accept(served.listener, fds[0], (struct in6_addr)IN6ADDR_LOOPBACK_INIT);
-    served_send(&served, fds[1], start);
-    served_send(&served, fds[1], span_skip(input, 1));
+    http_connection_accept(served.listener, -1, (struct in6_addr)IN6ADDR_LOOPBACK_INIT);
+    served_send(&served, start);
+    served_send(&served, span_skip(input, 1));
     if ((served.manner & SERVED_DRAINS) != 0) {
         served_drain(&served);
     } else {
-        shutdown(fds[1], SHUT_WR);
+        memory_stream_give_eof();
     }
-    served_run(&served, fds[1]);
+    served_run(&served);
     served_abort(&served);
     CHECK(served.n_live == 0 && http_listener_n_connections(served.listener) == 0);
-    close(fds[1]);
     loop_run_for(served.loop, 0);
 }
