@@ -557,6 +557,10 @@ def unknown_frame(number):
     return b"\0\0\0" + bytes([0xbb, 0]) + b"\0\0\0\0"
 
 
+def priority_update(number):
+    return b"\0\0\x07" + bytes([0x10, 0]) + b"\0\0\0\0" + struct.pack(">I", OPEN) + b"u=1"
+
+
 def priority(number):
     return frames.PriorityFrame(2 * number + 101, depends_on=0, stream_weight=1).serialize()
 
@@ -696,6 +700,7 @@ def goaways(number):
 FLOODS = {
     "unknown frames": (many(unknown_frame), "h2_flood", CALM),
     "PRIORITY": (many(priority), "h2_flood", CALM),
+    "PRIORITY_UPDATE": (many(priority_update), "h2_flood", CALM),
     "SETTINGS": (many(settings), "h2_flood", CALM),
     "acknowledged SETTINGS": (many(settings_ack), "bad_http", PROTOCOL_ERROR),
     "PING": (many(ping), "h2_flood", CALM),
