@@ -273,6 +273,9 @@ static void on_closed(void *arg, enum stream_end why)
 {
     struct h2_connection *c = arg;
 
+    if (why == STREAM_END_TIMEOUT) {
+        http_listener_count_refused(c->listener, REJECT_TIMEOUT);
+    }
     if (why == STREAM_END_EOF && c->n_streams == 0) {
         finish(c);
     } else {
