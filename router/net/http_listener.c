@@ -3,8 +3,8 @@
 #include "net/http_connection.h"
 
 #include "base/clock.h"
+#include "base/network_limit.h"
 #include "net/address.h"
-#include "net/handshake_limit.h"
 #include "net/tls.h"
 #include "proto/check.h"
 
@@ -19,9 +19,10 @@
 #include <unistd.h>
 
 enum {
-    BACKLOG = 1024,       /* connections; the kernel's somaxconn caps it */
-    ACCEPTS_AT_ONCE = 32, /* before others have their turn */
-    RETRY_MS = 100,       /* of accept, when descriptors have run out */
+    BACKLOG = 1024,        /* connections; the kernel's somaxconn caps it */
+    ACCEPTS_AT_ONCE = 32,  /* before others have their turn */
+    RETRY_MS = 100,        /* of accept, when descriptors have run out */
+    HANDSHAKE_SETS = 1024, /* of networks; 224 KiB in all */
 };
 
 const struct http_limits http_limits_default = {
@@ -49,7 +50,7 @@ bool http_listener_trusts(const struct http_listener *listener, const struct in6
 bool http_listener_admits(struct http_listener *listener, const struct in6_addr *peer)
 {
     if (listener->tls == NULL || http_listener_trusts(listener, peer) ||
-        handshake_limit_take(listener->handshakes, peer, clock_monotonic_us())) {
+        network_limit_take(listener->handshakes, peer, clock_monotonic_us())) {
         return true;
     }
     http_listener_count_refused(listener, REJECT_HANDSHAKES);
@@ -187,7 +188,7 @@ enum err http_listener_open(struct http_listener **out, struct loop *loop,
         .is_trusted_proxy = options->is_trusted_proxy,
         .trust = options->trust,
         .only_http1 = options->only_http1,
-        .handshakes = handshake_limit_new(),
+        .handshakes = network_limit_new(HANDSHAKE_SETS, HANDSHAKES_PER_S, HANDSHAKES_BURST),
         .unix_path = options->unix_path == NULL ? NULL : strdup(options->unix_path),
         .fd = -1,
     };
@@ -290,7 +291,7 @@ void http_listener_free(struct http_listener *listener)
         served->abort(served);
     }
     tls_context_free(listener->tls);
-    handshake_limit_free(listener->handshakes);
+    network_limit_free(listener->handshakes);
     free(listener->unix_path);
     free(listener);
 }

@@ -20,7 +20,7 @@ struct http_listener {
     bool (*is_trusted_proxy)(void *trust, const struct in6_addr *address);
     void *trust;
     bool only_http1;
-    struct handshake_limit *handshakes;
+    struct network_limit *handshakes;
     char *unix_path;
     int fd;
     struct event *acceptable;

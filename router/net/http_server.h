@@ -93,6 +93,15 @@ struct http_limits {
 };
 extern const struct http_limits http_limits_default;
 
+enum {
+    /* A handshake costs about 1 ms with RSA 2048, so that one network takes a twentieth of a core.
+     */
+    HANDSHAKES_PER_S = 50,
+    /* At once: a provider with hundreds of homeservers behind one network comes back after our
+     * restart. */
+    HANDSHAKES_BURST = 500,
+};
+
 struct http_listener_options {
     const char *address;   /* "0.0.0.0", "::1" */
     uint16_t port;         /* 0: any free one */
@@ -102,7 +111,7 @@ struct http_listener_options {
     struct tls_context *tls;          /* NULL: cleartext; the listener holds a reference */
     const struct http_limits *limits; /* NULL: the default; copied */
     /* Whether a peer may begin with a PROXY header; NULL: none may. Others are closed when their
-     * network begins too many TLS handshakes (net/handshake_limit.h). */
+     * network begins more TLS handshakes than HANDSHAKES_BURST and HANDSHAKES_PER_S. */
     bool (*is_trusted_proxy)(void *trust, const struct in6_addr *address);
     void *trust;
 };

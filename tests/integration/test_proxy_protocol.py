@@ -13,7 +13,7 @@ VERSION = "/_matrix/federation/v1/version"
 SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 TRUSTED = {"trusted_proxies": ["127.0.0.0/8"]}
 REQUEST = request_bytes("GET", VERSION, [("Host", "a.example")])
-HANDSHAKES_BURST = 500  # net/handshake_limit.h, for each of the workers
+HANDSHAKES_BURST = 500  # net/http_server.h, for each of the workers
 
 
 def proxy_header(client, command=1, version=2, family=None, extra=b""):

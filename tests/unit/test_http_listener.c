@@ -1,6 +1,5 @@
 #include "net_rig.h"
 
-#include "net/handshake_limit.h"
 #include "net/tls.h"
 
 #include "tls_files.h"

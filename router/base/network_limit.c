@@ -1,4 +1,4 @@
-#include "net/handshake_limit.h"
+#include "base/network_limit.h"
 
 #include "base/bucket.h"
 #include "base/random.h"
@@ -20,34 +20,41 @@ struct slot {
     bool is_used;
 };
 
-struct handshake_limit {
+struct network_limit {
     uint64_t seed; /* random, so that nobody can choose networks that meet in a set */
-    struct slot slots[HANDSHAKE_SETS][HANDSHAKE_WAYS];
+    size_t n_sets;
+    uint32_t per_s, burst;
+    struct slot slots[]; /* NETWORK_LIMIT_WAYS of each set */
 };
 
-struct handshake_limit *handshake_limit_new(void)
+struct network_limit *network_limit_new(size_t n_sets, uint32_t per_s, uint32_t burst)
 {
-    struct handshake_limit *limit = calloc(1, sizeof *limit);
+    struct network_limit *limit =
+        calloc(1, sizeof *limit + n_sets * NETWORK_LIMIT_WAYS * sizeof limit->slots[0]);
 
-    CHECK(limit != NULL);
+    CHECK(limit != NULL && n_sets > 0);
+    limit->n_sets = n_sets;
+    limit->per_s = per_s;
+    limit->burst = burst;
     random_bytes(&limit->seed, sizeof limit->seed);
     return limit;
 }
 
-void handshake_limit_free(struct handshake_limit *limit)
+void network_limit_free(struct network_limit *limit)
 {
     free(limit);
 }
 
 /* The network's slot, or the one that is to become its slot. */
-static struct slot *find(struct slot *set, const uint8_t network[PREFIX_MAX], uint64_t now_us)
+static struct slot *find(const struct network_limit *limit, struct slot *set,
+                         const uint8_t network[PREFIX_MAX], uint64_t now_us)
 {
     struct slot *best = NULL;
     uint64_t best_tokens = 0;
 
-    for (size_t i = 0; i < HANDSHAKE_WAYS; i++) {
+    for (size_t i = 0; i < NETWORK_LIMIT_WAYS; i++) {
         if (!set[i].is_used) {
-            bucket_init(&set[i].bucket, HANDSHAKES_PER_S, HANDSHAKES_BURST);
+            bucket_init(&set[i].bucket, limit->per_s, limit->burst);
             return &set[i];
         }
         if (memcmp(set[i].network, network, PREFIX_MAX) == 0) {
@@ -62,14 +69,14 @@ static struct slot *find(struct slot *set, const uint8_t network[PREFIX_MAX], ui
     return best;
 }
 
-bool handshake_limit_take(struct handshake_limit *limit, const struct in6_addr *address,
-                          uint64_t now_us)
+bool network_limit_take(struct network_limit *limit, const struct in6_addr *address,
+                        uint64_t now_us)
 {
     uint8_t network[PREFIX_MAX] = {0};
 
     memcpy(network, address->s6_addr, IN6_IS_ADDR_V4MAPPED(address) ? PREFIX_IPV4 : PREFIX_IPV6);
-    uint64_t hash = XXH3_64bits_withSeed(network, sizeof network, limit->seed);
-    struct slot *slot = find(limit->slots[hash % HANDSHAKE_SETS], network, now_us);
+    size_t set = XXH3_64bits_withSeed(network, sizeof network, limit->seed) % limit->n_sets;
+    struct slot *slot = find(limit, &limit->slots[set * NETWORK_LIMIT_WAYS], network, now_us);
     memcpy(slot->network, network, sizeof network);
     slot->is_used = true;
     return bucket_take(&slot->bucket, now_us);

@@ -1,4 +1,4 @@
-#include "net/handshake_limit.h"
+#include "base/network_limit.h"
 
 #include "proto/check.h"
 
@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-enum { SECOND = 1000000, START = 1000 * SECOND /* us */ };
+enum { SETS = 1024, PER_S = 50, BURST = 500, SECOND = 1000000, START = 1000 * SECOND /* us */ };
 
 static struct in6_addr parse(const char *text)
 {
@@ -23,31 +23,31 @@ static struct in6_addr parse(const char *text)
 }
 
 /* How many of `n` at once are let through. */
-static unsigned take(struct handshake_limit *limit, const char *text, unsigned n, uint64_t now_us)
+static unsigned take(struct network_limit *limit, const char *text, unsigned n, uint64_t now_us)
 {
     struct in6_addr address = parse(text);
     unsigned n_taken = 0;
 
     for (unsigned i = 0; i < n; i++) {
-        n_taken += handshake_limit_take(limit, &address, now_us) ? 1 : 0;
+        n_taken += network_limit_take(limit, &address, now_us) ? 1 : 0;
     }
     return n_taken;
 }
 
 static void a_network_has_a_burst_and_then_so_many_a_second(void **state)
 {
-    struct handshake_limit *limit = handshake_limit_new();
+    struct network_limit *limit = network_limit_new(SETS, PER_S, BURST);
     const char *peer = "::ffff:192.0.2.1";
     uint64_t now_us = START;
 
     (void)state;
-    assert_int_equal(take(limit, peer, HANDSHAKES_BURST + 1, now_us), HANDSHAKES_BURST);
+    assert_int_equal(take(limit, peer, BURST + 1, now_us), BURST);
     assert_int_equal(take(limit, peer, 1, now_us), 0);
     now_us += SECOND;
-    assert_int_equal(take(limit, peer, HANDSHAKES_BURST, now_us), HANDSHAKES_PER_S);
-    now_us += (uint64_t)SECOND * HANDSHAKES_BURST / HANDSHAKES_PER_S + 1;
-    assert_int_equal(take(limit, peer, HANDSHAKES_BURST + 1, now_us), HANDSHAKES_BURST);
-    handshake_limit_free(limit);
+    assert_int_equal(take(limit, peer, BURST, now_us), PER_S);
+    now_us += (uint64_t)SECOND * BURST / PER_S + 1;
+    assert_int_equal(take(limit, peer, BURST + 1, now_us), BURST);
+    network_limit_free(limit);
 }
 
 static void a_network_is_a_24_or_a_48(void **state)
@@ -65,12 +65,12 @@ static void a_network_is_a_24_or_a_48(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        struct handshake_limit *limit = handshake_limit_new();
-        assert_int_equal(take(limit, rows[i].spent, HANDSHAKES_BURST, START), HANDSHAKES_BURST);
+        struct network_limit *limit = network_limit_new(SETS, PER_S, BURST);
+        assert_int_equal(take(limit, rows[i].spent, BURST, START), BURST);
         if (take(limit, rows[i].other, 1, START) != (rows[i].is_same ? 0 : 1)) {
             fail_msg("row failed: %s, %s", rows[i].spent, rows[i].other);
         }
-        handshake_limit_free(limit);
+        network_limit_free(limit);
     }
 }
 
@@ -78,20 +78,20 @@ static void a_network_is_a_24_or_a_48(void **state)
  * and after a pause anybody is let through again. */
 static void many_networks_do_not_get_a_burst_each(void **state)
 {
-    enum { NETWORKS = 4 * HANDSHAKE_SETS * HANDSHAKE_WAYS };
-    struct handshake_limit *limit = handshake_limit_new();
+    enum { NETWORKS = 4 * SETS * NETWORK_LIMIT_WAYS };
+    struct network_limit *limit = network_limit_new(SETS, PER_S, BURST);
     uint64_t n_taken = 0;
     char text[INET6_ADDRSTRLEN];
 
     (void)state;
     for (unsigned i = 0; i < NETWORKS; i++) {
         snprintf(text, sizeof text, "2001:db8:%x::1", i);
-        n_taken += take(limit, text, HANDSHAKES_BURST, START);
+        n_taken += take(limit, text, BURST, START);
     }
-    assert_true(n_taken <= (uint64_t)HANDSHAKE_SETS * HANDSHAKE_WAYS * HANDSHAKES_BURST);
-    assert_true(n_taken > (uint64_t)HANDSHAKE_SETS * HANDSHAKES_BURST);
+    assert_true(n_taken <= (uint64_t)SETS * NETWORK_LIMIT_WAYS * BURST);
+    assert_true(n_taken > (uint64_t)SETS * BURST);
     assert_int_equal(take(limit, "2001:db9::1", 1, START + SECOND), 1);
-    handshake_limit_free(limit);
+    network_limit_free(limit);
 }
 
 int main(void)
