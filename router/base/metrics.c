@@ -33,7 +33,7 @@ static const char *claim_kind_label(unsigned value)
 
 static const char *fetch_result_label(unsigned value)
 {
-    static const char *const labels[] = {"ok", "failed", "budget", "changed"};
+    static const char *const labels[] = {"ok", "failed", "budget", "changed", "network"};
 
     return labels[value];
 }

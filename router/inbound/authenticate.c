@@ -128,7 +128,8 @@ static void on_key(void *arg)
 static enum step_result fetch_keys(struct exchange *ex)
 {
     ex->key_state = KEY_FETCHING;
-    keyring_refresh(ex->inbound->parts.keyring, &ex->key_wait, ex->origin, on_key, ex);
+    keyring_refresh(ex->inbound->parts.keyring, &ex->key_wait, ex->origin,
+                    ex->has_client ? &ex->client : NULL, on_key, ex);
     return STEP_WAIT;
 }
 
@@ -157,8 +158,11 @@ static enum step_result explain(struct exchange *ex, enum outcome outcome)
     if (ex->key_state == KEY_NOT_TRIED) {
         return fetch_keys(ex);
     }
-    return outcome == SIGNED_BADLY ? exchange_reject(ex, REJECT_BAD_SIGNATURE)
-                                   : relay_unjudged(ex, UNJUDGED_NO_KEY);
+    if (outcome == SIGNED_BADLY) {
+        return exchange_reject(ex, REJECT_BAD_SIGNATURE);
+    }
+    return relay_unjudged(ex,
+                          ex->key_wait.is_over_network ? UNJUDGED_KEY_NETWORK : UNJUDGED_NO_KEY);
 }
 
 enum step_result step_authenticate(struct exchange *ex)

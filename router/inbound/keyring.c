@@ -3,11 +3,13 @@
 #include "base/bucket.h"
 #include "base/clock.h"
 #include "base/list.h"
+#include "base/network_limit.h"
 #include "base/table.h"
 #include "inbound/key_attempts.h"
 #include "inbound/key_fetch.h"
 #include "inbound/key_record.h"
 #include "proto/check.h"
+#include "proto/ident.h"
 #include "proto/writer.h"
 
 #include <stdlib.h>
@@ -25,7 +27,14 @@ struct keyring {
     struct key_attempts attempts; /* for the servers whose owner this is */
     size_t n_fetches;
     struct bucket budget;
+    struct network_limit *networks;
 };
+
+/* What one keyring asks another: a client's address, :: for none, and behind it a server's name. */
+enum { CLIENT_SIZE = sizeof(struct in6_addr) };
+
+/* The first byte of an answer; behind it the record, if there is one. */
+enum { ANSWER_PLAIN, ANSWER_OVER_NETWORK };
 
 /* An encoded record that decodes. */
 struct kept {
@@ -185,9 +194,20 @@ static void count(struct keyring *keyring, enum fetch_result result)
     metrics_add_by(keyring->options.metrics, COUNTER_BY_key_fetches_total, result, 1);
 }
 
+static void answer_as(struct keyring *keyring, struct asker asker, struct span server, char kind)
+{
+    AUTO(writer_fini) struct writer w;
+
+    writer_init(&w, 1 + KEY_RECORD_MAX);
+    writer_char(&w, kind);
+    writer_bytes(&w, kept_bytes(find(keyring, server)));
+    CHECK(!w.failed);
+    ask_answer(keyring->port, asker, writer_span(&w));
+}
+
 static void answer(struct keyring *keyring, struct asker asker, struct span server)
 {
-    ask_answer(keyring->port, asker, kept_bytes(find(keyring, server)));
+    answer_as(keyring, asker, server, ANSWER_PLAIN);
 }
 
 static void add_waiting(struct key_attempt *attempt, struct asker asker)
@@ -268,16 +288,30 @@ static bool begin_fetch(struct keyring *keyring, struct asker asker, struct span
     return true;
 }
 
-static void on_question(void *arg, struct asker asker, struct span server)
+/* Whom nobody knows is not limited: it is a trusted proxy that does not say whom it stands for. */
+static bool network_may_fetch(struct keyring *keyring, const struct in6_addr *client,
+                              uint64_t now_us)
+{
+    return IN6_IS_ADDR_UNSPECIFIED(client) || network_limit_take(keyring->networks, client, now_us);
+}
+
+static void on_question(void *arg, struct asker asker, struct span question)
 {
     struct keyring *keyring = arg;
     uint64_t now_us = clock_monotonic_us();
+    struct span server = span_skip(question, CLIENT_SIZE);
+    struct in6_addr client;
+
+    memcpy(&client, question.data, sizeof client);
     struct key_attempt *attempt = key_attempts_find(&keyring->attempts, server, now_us);
 
     if (attempt != NULL && attempt->is_running) {
         add_waiting(attempt, asker);
     } else if (attempt != NULL) {
         answer(keyring, asker, server);
+    } else if (!network_may_fetch(keyring, &client, now_us)) {
+        count(keyring, FETCH_RESULT_NETWORK);
+        answer_as(keyring, asker, server, ANSWER_OVER_NETWORK);
     } else if (!begin_fetch(keyring, asker, server, now_us)) {
         count(keyring, FETCH_RESULT_BUDGET);
         answer(keyring, asker, server);
@@ -288,20 +322,29 @@ static void on_answer(void *arg, struct span bytes)
 {
     struct key_wait *wait = arg;
     struct key_record record;
+    struct span encoded = span_skip(bytes, 1);
 
-    if (key_record_decode(&record, bytes)) {
-        remember(wait->keyring, record.server, bytes);
+    if (key_record_decode(&record, encoded)) {
+        remember(wait->keyring, record.server, encoded);
     }
+    wait->is_over_network = bytes.data[0] == ANSWER_OVER_NETWORK;
     wait->on_done(wait->arg);
 }
 
 void keyring_refresh(struct keyring *keyring, struct key_wait *wait, struct span server,
-                     void (*on_done)(void *arg), void *arg)
+                     const struct in6_addr *client, void (*on_done)(void *arg), void *arg)
 {
+    char question[CLIENT_SIZE + IDENT_MAX];
+
+    CHECK(server.size <= IDENT_MAX);
+    memcpy(question, client != NULL ? client : &in6addr_any, CLIENT_SIZE);
+    memcpy(question + CLIENT_SIZE, server.data, server.size);
     wait->keyring = keyring;
     wait->on_done = on_done;
     wait->arg = arg;
-    ask_start(keyring->port, &wait->ask, server, server, on_answer, wait);
+    wait->is_over_network = false;
+    ask_start(keyring->port, &wait->ask, server, span_of(question, CLIENT_SIZE + server.size),
+              on_answer, wait);
 }
 
 void keyring_cancel(struct keyring *keyring, struct key_wait *wait)
@@ -309,9 +352,19 @@ void keyring_cancel(struct keyring *keyring, struct key_wait *wait)
     ask_cancel(keyring->port, &wait->ask);
 }
 
+static uint32_t part_of(uint32_t n, uint32_t divisor)
+{
+    return n / divisor > 0 ? n / divisor : 1;
+}
+
 void keyring_set_budget(struct keyring *keyring, uint32_t fetches_per_s)
 {
+    uint32_t per_s = part_of(fetches_per_s, KEYRING_NETWORK_PART);
+    uint32_t burst = part_of(fetches_per_s, KEYRING_NETWORK_BURST_PART);
+
     bucket_init(&keyring->budget, fetches_per_s, fetches_per_s);
+    network_limit_free(keyring->networks);
+    keyring->networks = network_limit_new(KEYRING_NETWORK_SETS, per_s, burst);
 }
 
 static enum err make_client(struct keyring *keyring)
@@ -415,5 +468,6 @@ void keyring_free(struct keyring *keyring)
     store_reader_free(keyring->reader);
     forget_all(keyring);
     table_fini(&keyring->memory);
+    network_limit_free(keyring->networks);
     free(keyring);
 }

@@ -26,6 +26,11 @@ enum {
     KEYRING_BYTES_MAX = 32 << 20,    /* of their records, likewise */
     KEYRING_FETCHES_MAX = 256,       /* at once, per worker */
     KEYRING_ATTEMPTS_MAX = 100000,   /* remembered for KEYRING_REFETCH_S, per worker */
+    /* Of the fetches per second, a client's network may begin one in so many, and at once one in so
+     * many: whoever makes up names leaves most of them to others. */
+    KEYRING_NETWORK_PART = 4,
+    KEYRING_NETWORK_BURST_PART = 2,
+    KEYRING_NETWORK_SETS = 256, /* of networks, per worker; 56 KiB in all */
 };
 
 struct keyring;
@@ -72,12 +77,15 @@ struct key_wait {
     struct keyring *keyring;
     void (*on_done)(void *arg);
     void *arg;
+    bool is_over_network; /* at on_done: nothing was fetched, since the client's network had its
+                             share */
 };
 
 /* Has the server's keys fetched, if that was not tried in the last KEYRING_REFETCH_S and the budget
  * allows; else takes over the newest that the asked worker has. on_done comes from the loop, once,
  * within KEYRING_FETCH_MS and a little: then keyring_get tells what there is. `server` is a valid
- * server name, and copied. */
+ * server name, and copied. `client` is who asks for something in its name; NULL if that is not
+ * known. */
 void keyring_refresh(struct keyring *keyring, struct key_wait *wait, struct span server,
-                     void (*on_done)(void *arg), void *arg);
+                     const struct in6_addr *client, void (*on_done)(void *arg), void *arg);
 void keyring_cancel(struct keyring *keyring, struct key_wait *wait);

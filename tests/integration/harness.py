@@ -236,13 +236,14 @@ def read_answer(sock, method=b"GET"):
     return Answer(status, b"" if no_body else wire.body(headers, until_end=True), headers)
 
 
-def connect(address, tls=None, server_name=None, timeout_s=60):
+def connect(address, tls=None, server_name=None, timeout_s=60, source=None):
+    """source: an address of one's own to come from, such as 127.0.0.9."""
     if isinstance(address, str):
         sock = socket.socket(socket.AF_UNIX)
         sock.settimeout(timeout_s)
         sock.connect(address)
     else:
-        sock = socket.create_connection(address, timeout=timeout_s)
+        sock = socket.create_connection(address, timeout=timeout_s, source_address=source and (source, 0))
     if tls is not None:
         sock = tls.wrap_socket(sock, server_hostname=server_name or address[0])
     return sock
@@ -258,9 +259,9 @@ def request_bytes(method, target, headers, body=None):
     return b"\r\n".join(lines) + b"\r\n\r\n" + (body or b"")
 
 
-def exchange(address, raw, tls=None, server_name=None, timeout_s=60):
+def exchange(address, raw, tls=None, server_name=None, timeout_s=60, source=None):
     """Sends raw bytes on a connection of their own and returns the Answer."""
-    with contextlib.closing(connect(address, tls, server_name, timeout_s)) as sock:
+    with contextlib.closing(connect(address, tls, server_name, timeout_s, source)) as sock:
         # A refusal may come, and the connection close, before all is sent.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             sock.sendall(raw)

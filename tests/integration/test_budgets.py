@@ -3,13 +3,12 @@ import concurrent.futures
 import contextlib
 import os
 import selectors
-import socket
 import time
 
 import pytest
 
-from harness import (Answer, Homeserver, Origin, build_dir, canonical, device, device_list, dlh1, read_answer,
-                     request_bytes, to_device, wait_until)
+from harness import (Answer, Homeserver, Origin, build_dir, canonical, connect, device, device_list, dlh1, exchange,
+                     read_answer, request_bytes, to_device, wait_until)
 
 ALICE = "@alice:a.example"
 SEND = "/_matrix/federation/v1/send/"
@@ -34,14 +33,11 @@ def rss(router):
 
 def dial(router, source, timeout_s=60):
     """A connection from an address of its own, such as 127.0.0.9."""
-    return socket.create_connection(router.federation, timeout=timeout_s, source_address=(source, 0))
+    return connect(router.federation, timeout_s=timeout_s, source=source)
 
 
 def ask(router, source, raw, timeout_s=60):
-    with contextlib.closing(dial(router, source, timeout_s)) as sock:
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            sock.sendall(raw)
-        return read_answer(sock)
+    return exchange(router.federation, raw, timeout_s=timeout_s, source=source)
 
 
 def signed(origin, size, server="a.example", claims=None):

@@ -10,6 +10,8 @@
 #include "store_dir.h"
 #include "tls_files.h"
 
+#include <arpa/inet.h>
+
 enum {
     N_KEYRINGS = 2,
     N_WAITS = 6,
@@ -372,7 +374,7 @@ static void refresh(struct fixture *f, size_t keyring, const char *server)
 {
     unsigned n_before = f->n_done;
 
-    keyring_refresh(f->keyrings[keyring], &f->waits[0], span_str(server), on_done, f);
+    keyring_refresh(f->keyrings[keyring], &f->waits[0], span_str(server), NULL, on_done, f);
     assert_int_equal(f->n_done, n_before); /* nothing from inside */
     RUN_UNTIL(f->loop, f->n_done > n_before);
     assert_int_equal(f->n_done, n_before + 1);
@@ -438,8 +440,8 @@ static void one_fetch_is_for_all_who_ask(void **state)
 
     assert_false(has_key(f, 0, "a.test:8448"));
     for (size_t i = 0; i < N_WAITS; i++) {
-        keyring_refresh(f->keyrings[i % N_KEYRINGS], &f->waits[i], SPAN_LIT("a.test:8448"), on_done,
-                        f);
+        keyring_refresh(f->keyrings[i % N_KEYRINGS], &f->waits[i], SPAN_LIT("a.test:8448"), NULL,
+                        on_done, f);
     }
     RUN_UNTIL(f->loop, f->n_done == N_WAITS);
     assert_log(f, "a.test:8448 " KEY_PATH "\n");
@@ -457,9 +459,9 @@ static void those_who_ask_while_it_runs_wait_for_it(void **state)
     struct fixture *f = *state;
 
     f->document = DOCUMENT_HOLD;
-    keyring_refresh(f->keyrings[0], &f->waits[0], SPAN_LIT("a.test:1"), on_done, f);
+    keyring_refresh(f->keyrings[0], &f->waits[0], SPAN_LIT("a.test:1"), NULL, on_done, f);
     RUN_UNTIL(f->loop, f->held != NULL);
-    keyring_refresh(f->keyrings[1], &f->waits[1], SPAN_LIT("a.test:1"), on_done, f);
+    keyring_refresh(f->keyrings[1], &f->waits[1], SPAN_LIT("a.test:1"), NULL, on_done, f);
     run_for(f->loop, 20);
     assert_int_equal(f->n_done, 0);
     f->document = DOCUMENT_GOOD;
@@ -571,6 +573,50 @@ static void without_budget_nothing_is_fetched(void **state)
     refresh(f, 0, "b.test:8448"); /* what was not begun was not tried */
     assert_true(has_key(f, 0, "b.test:8448"));
     assert_counted(f, 2, 0, 1);
+}
+
+static struct in6_addr address_named(const char *text)
+{
+    struct in6_addr address;
+
+    assert_int_equal(inet_pton(AF_INET6, text, &address), 1);
+    return address;
+}
+
+/* For a client, and whether its network was over its share. */
+static bool is_over_network(struct fixture *f, const char *server, const struct in6_addr *client)
+{
+    unsigned n_before = f->n_done;
+
+    keyring_refresh(f->keyrings[0], &f->waits[0], span_str(server), client, on_done, f);
+    RUN_UNTIL(f->loop, f->n_done > n_before);
+    return f->waits[0].is_over_network;
+}
+
+static void a_network_has_its_share_of_the_fetches_and_others_have_theirs(void **state)
+{
+    enum { N = BUDGET / KEYRING_NETWORK_BURST_PART * N_KEYRINGS };
+    struct fixture *f = *state;
+    struct in6_addr noisy = address_named("::ffff:192.0.2.1");
+    struct in6_addr other = address_named("::ffff:198.51.100.1");
+    char server[32] = "";
+    unsigned n_begun = 0;
+
+    f->document = DOCUMENT_STATUS;
+    for (bool is_over = false; !is_over; n_begun += !is_over) {
+        snprintf(server, sizeof server, "a.test:%u", n_begun + 1);
+        is_over = is_over_network(f, server, &noisy);
+        assert_true(n_begun < 4 * N); /* each network is limited at all */
+    }
+    assert_true(n_begun >= N / N_KEYRINGS);
+    assert_counted(f, 0, n_begun, 0);
+    assert_int_equal(counted(f, FETCH_RESULT_NETWORK), 1);
+    assert_false(is_over_network(f, server, &other)); /* what was not begun was not tried */
+    assert_false(is_over_network(f, "b.test:1", NULL));
+    assert_false(is_over_network(f, "b.test:2", &in6addr_any));
+    assert_false(is_over_network(f, "a.test:1", &noisy)); /* asked lately: costs nothing */
+    assert_counted(f, 0, n_begun + 3, 0);
+    assert_int_equal(counted(f, FETCH_RESULT_NETWORK), 1);
 }
 
 static void what_is_not_the_servers_document_is_no_key(void **state)
@@ -745,8 +791,8 @@ static void who_cancels_is_not_told(void **state)
 
     f->document = DOCUMENT_HOLD;
     for (size_t i = 0; i < 3; i++) {
-        keyring_refresh(f->keyrings[i % N_KEYRINGS], &f->waits[i], SPAN_LIT("a.test:1"), on_done,
-                        f);
+        keyring_refresh(f->keyrings[i % N_KEYRINGS], &f->waits[i], SPAN_LIT("a.test:1"), NULL,
+                        on_done, f);
     }
     keyring_cancel(f->keyrings[0], &f->waits[0]); /* before it was asked */
     RUN_UNTIL(f->loop, f->held != NULL);
@@ -766,8 +812,8 @@ static void fetches_that_run_end_with_the_keyring(void **state)
     struct fixture *f = *state;
 
     f->document = DOCUMENT_HOLD;
-    keyring_refresh(f->keyrings[0], &f->waits[0], SPAN_LIT("a.test:1"), on_done, f);
-    keyring_refresh(f->keyrings[1], &f->waits[1], SPAN_LIT("a.test:1"), on_done, f);
+    keyring_refresh(f->keyrings[0], &f->waits[0], SPAN_LIT("a.test:1"), NULL, on_done, f);
+    keyring_refresh(f->keyrings[1], &f->waits[1], SPAN_LIT("a.test:1"), NULL, on_done, f);
     RUN_UNTIL(f->loop, f->held != NULL);
     keyring_cancel(f->keyrings[0], &f->waits[0]);
     keyring_cancel(f->keyrings[1], &f->waits[1]);
@@ -780,8 +826,8 @@ static void a_question_that_was_not_read_ends_with_the_keyring(void **state)
 {
     struct fixture *f = *state;
 
-    keyring_refresh(f->keyrings[0], &f->waits[0], SPAN_LIT("a.test:1"), on_done, f);
-    keyring_refresh(f->keyrings[1], &f->waits[1], SPAN_LIT("b.test:1"), on_done, f);
+    keyring_refresh(f->keyrings[0], &f->waits[0], SPAN_LIT("a.test:1"), NULL, on_done, f);
+    keyring_refresh(f->keyrings[1], &f->waits[1], SPAN_LIT("b.test:1"), NULL, on_done, f);
     keyring_cancel(f->keyrings[0], &f->waits[0]);
     keyring_cancel(f->keyrings[1], &f->waits[1]);
     close_keyrings(f);
@@ -948,7 +994,7 @@ static void only_so_many_fetches_run_at_once(void **state)
     for (size_t i = 0; i < N; i++) {
         keyring_set_budget(f->keyrings[i % N_KEYRINGS], N);
         snprintf(name, sizeof name, "a.test:%zu", i + 1);
-        keyring_refresh(f->keyrings[0], &waits[i], span_str(name), on_done, f);
+        keyring_refresh(f->keyrings[0], &waits[i], span_str(name), NULL, on_done, f);
     }
     RUN_UNTIL(f->loop, f->n_done == N - N_KEYRINGS * KEYRING_FETCHES_MAX);
     assert_counted(f, 0, 0, f->n_done);
@@ -1005,6 +1051,7 @@ int main(void)
         TEST(a_newer_key_replaces_the_cached_one_wherever_it_was),
         TEST(after_a_failure_the_old_key_stands),
         TEST(without_budget_nothing_is_fetched),
+        TEST(a_network_has_its_share_of_the_fetches_and_others_have_theirs),
         TEST(what_is_not_the_servers_document_is_no_key),
         TEST(a_key_ends_with_its_document_or_after_a_week),
         TEST(a_banned_key_is_known_as_banned_as_long_as_its_document),
