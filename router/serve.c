@@ -2,6 +2,7 @@
 
 #include "admin/admin_server.h"
 #include "base/clock.h"
+#include "base/list.h"
 #include "base/log.h"
 #include "certificates.h"
 #include "net/mailbox.h"
@@ -24,12 +25,21 @@ enum {
     PROBLEMS_MAX = 64 << 10,      /* bytes of what is wrong with a configuration */
     MAPPED_FROM = 300 << 10,      /* bytes; such a piece of memory is mapped for itself */
     TRIMMED_FROM = 4 << 20,       /* bytes; what a worker keeps free is given back in worker.c */
+    SWEEP_MS = 500,               /* between two looks at what was replaced */
+};
+
+/* Settings that are not in force any more, but may be in use. */
+struct replaced {
+    struct link link;
+    struct settings *settings; /* a reference */
 };
 
 /* What main and its workers are made of. */
 struct daemon {
     const char *config_path;
     struct settings *settings; /* in force */
+    struct list replaced;      /* of struct replaced */
+    struct timer sweep;        /* runs while there are any */
     struct loop *loop;
     struct mailbox *box;
     struct signals *signals;
@@ -130,11 +140,68 @@ static void log_problems(const char *event, struct span text)
     }
 }
 
+static void count_configurations(const struct daemon *d)
+{
+    int64_t n = 1;
+
+    for (const struct link *link = list_first(&d->replaced); link != NULL;
+         link = list_next(&d->replaced, link)) {
+        n++;
+    }
+    metrics_gauge_set(main_metrics(d), GAUGE_configurations, n);
+}
+
+static void free_replaced(struct replaced *replaced)
+{
+    list_remove(&replaced->link);
+    settings_unref(replaced->settings);
+    free(replaced);
+}
+
+/* Main frees what was replaced, for the last worker that used it would be busy with that for 30 ms
+ * (2,000 certificates) while its requests wait. And main gives back what is free: glibc keeps it
+ * where something above it is in use. */
+static void on_sweep(void *arg)
+{
+    struct daemon *d = arg;
+    struct link *next;
+    bool is_any_freed = false;
+
+    for (struct link *link = list_first(&d->replaced); link != NULL; link = next) {
+        struct replaced *replaced = LIST_ENTRY(link, struct replaced, link);
+        next = list_next(&d->replaced, link);
+        if (settings_are_unused(replaced->settings)) {
+            free_replaced(replaced);
+            is_any_freed = true;
+        }
+    }
+    if (is_any_freed) {
+        (void)malloc_trim(0);
+        count_configurations(d);
+    }
+    if (!list_is_empty(&d->replaced)) {
+        timer_start(&d->sweep, SWEEP_MS);
+    }
+}
+
+static void replace(struct daemon *d, struct settings *next)
+{
+    struct replaced *replaced = calloc(1, sizeof *replaced);
+
+    CHECK(replaced != NULL);
+    replaced->settings = d->settings;
+    list_append(&d->replaced, &replaced->link);
+    d->settings = next;
+    count_configurations(d);
+    timer_start(&d->sweep, SWEEP_MS);
+}
+
 static void reload(struct daemon *d)
 {
     AUTO(writer_fini) struct writer problems;
     struct settings *next = NULL;
 
+    on_sweep(d); /* with one reload after another there may be no time between them */
     writer_init(&problems, PROBLEMS_MAX);
     if (settings_load(&next, d->config_path, &problems) != ERR_OK) {
         log_problems("reload_problem", writer_span(&problems));
@@ -151,8 +218,7 @@ static void reload(struct daemon *d)
     for (size_t i = 0; i < d->n_workers; i++) {
         worker_reload(d->workers[i], next);
     }
-    settings_unref(d->settings);
-    d->settings = next;
+    replace(d, next);
     certificates_announce(next->tls, main_metrics(d));
     log_event(LOG_INFO, "reloaded", F_U64("servers", next->config->n_servers));
 }
@@ -272,6 +338,7 @@ static enum err make_parts(struct daemon *d)
 
     if (err == ERR_OK) {
         timer_init(&d->deadline, d->loop, on_deadline, d);
+        timer_init(&d->sweep, d->loop, on_sweep, d);
         err = mailbox_new(&d->box, d->loop, on_mail, d);
     }
     if (err == ERR_OK) {
@@ -279,6 +346,7 @@ static enum err make_parts(struct daemon *d)
                           on_signal, d);
     }
     make_metrics(d);
+    count_configurations(d);
     certificates_announce(d->settings->tls, main_metrics(d));
     d->key_ring = ask_ring_new(d->n_workers);
     d->read_ring = ask_ring_new(d->n_workers);
@@ -325,6 +393,7 @@ static void end(struct daemon *d)
     signals_free(d->signals);
     mailbox_free(d->box);
     timer_fini(&d->deadline);
+    timer_fini(&d->sweep);
     if (d->loop != NULL) {
         loop_free(d->loop);
     }
@@ -333,6 +402,9 @@ static void end(struct daemon *d)
     }
     free(d->metrics);
     free(d->workers);
+    for (struct link *link; (link = list_first(&d->replaced)) != NULL;) {
+        free_replaced(LIST_ENTRY(link, struct replaced, link));
+    }
     settings_unref(d->settings);
 }
 
@@ -350,6 +422,7 @@ int serve(const char *config_path)
     AUTO(writer_fini) struct writer problems;
     struct daemon d = {.config_path = config_path};
 
+    list_init(&d.replaced);
     writer_init(&problems, PROBLEMS_MAX);
     set_up_malloc();
     signal(SIGXFSZ, SIG_IGN); /* a file size limit is a failed write, which the store handles */

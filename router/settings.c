@@ -80,6 +80,12 @@ struct settings *settings_ref(struct settings *settings)
     return settings;
 }
 
+bool settings_are_unused(const struct settings *settings)
+{
+    return atomic_load_explicit(&settings->n_refs, memory_order_acquire) == 1 &&
+           (settings->tls == NULL || tls_context_is_last(settings->tls));
+}
+
 void settings_unref(struct settings *settings)
 {
     if (settings == NULL ||

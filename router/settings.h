@@ -24,3 +24,6 @@ MUST_CHECK enum err settings_load(struct settings **out, const char *path, struc
 /* Any thread; the last one to let go frees it. */
 struct settings *settings_ref(struct settings *settings);
 void settings_unref(struct settings *settings); /* NULL is fine */
+
+/* Nobody but the caller holds them, or the certificates that came with them. */
+bool settings_are_unused(const struct settings *settings);

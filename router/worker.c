@@ -36,6 +36,7 @@ struct worker {
     struct http_listener *listener;
     struct timer gauges, drained;
     pthread_t thread;
+    char *ca_file, *dns_servers; /* of the first configuration: borrowed for good; NULL: none */
     bool is_closing;
     bool was_flooded; /* and its memory was not given back yet */
 };
@@ -340,8 +341,8 @@ static enum err make_keyring(struct worker *worker)
         .metrics = options->metrics,
         .ring = options->key_ring,
         .index = options->index,
-        .ca_file = options->settings->config->federation_client.ca_file,
-        .dns_servers = options->settings->config->federation_client.dns_servers,
+        .ca_file = worker->ca_file,
+        .dns_servers = worker->dns_servers,
         .fetches_per_s = fetches_per_s(worker, worker->settings),
         .allow_address = allow_address,
         .upstream_of = upstream_of,
@@ -398,14 +399,24 @@ static enum err make_parts(struct worker *worker)
     return err == ERR_OK ? make_inbound(worker) : err;
 }
 
+static char *copy_of(const char *text)
+{
+    char *copy = text == NULL ? NULL : strdup(text);
+
+    CHECK(text == NULL || copy != NULL);
+    return copy;
+}
+
 enum err worker_new(struct worker **out, const struct worker_options *options)
 {
     struct worker *worker = calloc(1, sizeof *worker);
 
     CHECK(worker != NULL);
     worker->options = *options;
-    settings_ref(options->settings); /* for what is borrowed from the first one for good */
+    worker->options.settings = NULL; /* may be gone after a reload */
     worker->settings = settings_ref(options->settings);
+    worker->ca_file = copy_of(options->settings->config->federation_client.ca_file);
+    worker->dns_servers = copy_of(options->settings->config->federation_client.dns_servers);
     enum err err = make_parts(worker);
     if (err != ERR_OK) {
         worker_free(worker);
@@ -492,6 +503,7 @@ void worker_free(struct worker *worker)
         loop_free(worker->loop);
     }
     settings_unref(worker->settings);
-    settings_unref(worker->options.settings);
+    free(worker->ca_file);
+    free(worker->dns_servers);
     free(worker);
 }

@@ -414,6 +414,7 @@ static void shake(struct stream *s)
     ERR_clear_error();
     int result = SSL_do_handshake(s->ssl);
     if (result == 1) {
+        tls_established(s->ssl);
         become_ready(s);
         return;
     }

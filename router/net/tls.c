@@ -19,6 +19,12 @@ struct tls_context {
     struct tls_identities *identities; /* NULL: a client's */
 };
 
+/* What a connection holds. */
+struct hold {
+    struct tls_context *context;         /* NULL once the handshake is over */
+    const struct tls_identity *identity; /* that was shown; NULL: none */
+};
+
 /* As on the wire: a length, then the name; a server's by preference. Source: RFC 7301 3.1. */
 static const unsigned char alpn_server[] = {2, 'h', '2', 8, 'h', 't', 't', 'p', '/', '1', '.', '1'};
 static const unsigned char alpn_client[] = {8, 'h', 't', 't', 'p', '/', '1', '.', '1'};
@@ -67,8 +73,9 @@ static int choose_certificate(SSL *ssl, int *alert, void *arg)
         *alert = SSL_AD_INTERNAL_ERROR;
         return SSL_TLSEXT_ERR_ALERT_FATAL;
     }
-    /* The handshake uses `identity` as constant, and the context keeps it. */
-    SSL_set_app_data(ssl, (void *)(uintptr_t)identity);
+    struct hold *hold = SSL_get_app_data(ssl);
+    tls_identity_unref(hold->identity);
+    hold->identity = tls_identity_ref(identity);
     return SSL_TLSEXT_ERR_OK;
 }
 
@@ -95,7 +102,6 @@ static struct tls_context *context_new(const SSL_METHOD *method)
     CHECK(context != NULL);
     atomic_init(&context->n_refs, 1);
     context->ctx = ctx_new(method);
-    SSL_CTX_set_app_data(context->ctx, context);
     return context;
 }
 
@@ -163,6 +169,11 @@ void tls_context_free(struct tls_context *context)
     free(context);
 }
 
+bool tls_context_is_last(const struct tls_context *context)
+{
+    return atomic_load_explicit(&context->n_refs, memory_order_acquire) == 1;
+}
+
 const struct tls_identities *tls_context_identities(const struct tls_context *context)
 {
     return context->identities;
@@ -175,7 +186,9 @@ static SSL *ssl_new(struct tls_context *context, int fd)
     if (ssl == NULL) {
         return NULL;
     }
-    tls_context_ref(context);
+    struct hold *hold = calloc(1, sizeof *hold);
+    CHECK(hold != NULL && SSL_set_app_data(ssl, hold) == 1);
+    hold->context = tls_context_ref(context);
     if (SSL_set_fd(ssl, fd) != 1) {
         tls_free(ssl);
         return NULL;
@@ -183,20 +196,29 @@ static SSL *ssl_new(struct tls_context *context, int fd)
     return ssl;
 }
 
+void tls_established(SSL *ssl)
+{
+    struct hold *hold = SSL_get_app_data(ssl);
+
+    tls_context_free(TAKE(hold->context));
+}
+
 void tls_free(SSL *ssl)
 {
     if (ssl != NULL) {
-        struct tls_context *context = SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl));
+        struct hold *hold = SSL_get_app_data(ssl);
         SSL_free(ssl);
-        tls_context_free(context);
+        tls_identity_unref(hold->identity);
+        tls_context_free(hold->context);
+        free(hold);
     }
 }
 
 bool tls_covers(const SSL *ssl, struct span host)
 {
-    const struct tls_identity *identity = SSL_get_app_data(ssl);
+    const struct hold *hold = SSL_get_app_data(ssl);
 
-    return identity != NULL && tls_identity_covers(identity, host);
+    return hold->identity != NULL && tls_identity_covers(hold->identity, host);
 }
 
 SSL *tls_accepting(struct tls_context *context, int fd)

@@ -23,9 +23,13 @@ MUST_CHECK enum err tls_server_new(struct tls_context **out, const struct tls_ce
 /* Verifies against ca_file (PEM; NULL: the system's). */
 MUST_CHECK enum err tls_client_new(struct tls_context **out, const char *ca_file);
 
-/* Any thread. A connection holds one too, so that it outlives a change of certificates. */
+/* Any thread. A connection holds one until its handshake is over, and then only the certificate it
+ * showed: of a set that was replaced nothing else stays because somebody is still connected. */
 struct tls_context *tls_context_ref(struct tls_context *context); /* NULL is fine */
 void tls_context_free(struct tls_context *context);               /* lets go; NULL is fine */
+
+/* Nobody but the caller holds one. */
+bool tls_context_is_last(const struct tls_context *context);
 
 /* A server's; NULL: a client's. */
 const struct tls_identities *tls_context_identities(const struct tls_context *context);
@@ -33,7 +37,8 @@ const struct tls_identities *tls_context_identities(const struct tls_context *co
 /* For net/ alone. NULL if OpenSSL fails. A client's end checks the certificate against `name`. */
 struct ssl_st *tls_accepting(struct tls_context *context, int fd);
 struct ssl_st *tls_connecting(struct tls_context *context, int fd, const char *name);
-void tls_free(struct ssl_st *ssl); /* NULL is fine */
+void tls_established(struct ssl_st *ssl); /* the handshake is over */
+void tls_free(struct ssl_st *ssl);        /* NULL is fine */
 
 /* Whether the certificate that was shown to the client has the host's name. */
 bool tls_covers(const struct ssl_st *ssl, struct span host);

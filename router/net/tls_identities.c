@@ -212,7 +212,7 @@ void tls_identities_free(struct tls_identities *identities)
     }
     table_fini(&identities->by_name);
     for (size_t i = 0; i < identities->n; i++) {
-        tls_identity_free(identities->list[i]);
+        tls_identity_unref(identities->list[i]);
     }
     free(identities->list);
     free(identities);

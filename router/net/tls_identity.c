@@ -233,21 +233,31 @@ struct tls_identity *tls_identity_load(char problem[TLS_PROBLEM_SIZE],
     struct tls_identity *identity = calloc(1, sizeof *identity);
 
     CHECK(identity != NULL);
+    atomic_init(&identity->n_refs, 1);
     identity->chain_file = strdup(files->chain);
     CHECK(identity->chain_file != NULL);
     problem[0] = '\0';
     if (!load(problem, identity, files)) {
-        tls_identity_free(identity);
+        tls_identity_unref(identity);
         return NULL;
     }
     return identity;
 }
 
-void tls_identity_free(struct tls_identity *identity)
+/* Whoever has a reference sees it constant, but it was allocated as it is here. */
+static struct tls_identity *mutable(const struct tls_identity *identity)
 {
-    if (identity == NULL) {
-        return;
-    }
+    return (struct tls_identity *)(uintptr_t)identity;
+}
+
+const struct tls_identity *tls_identity_ref(const struct tls_identity *identity)
+{
+    atomic_fetch_add_explicit(&mutable(identity)->n_refs, 1, memory_order_relaxed);
+    return identity;
+}
+
+static void identity_free(struct tls_identity *identity)
+{
     for (size_t i = 0; i < identity->n_names; i++) {
         free((void *)(uintptr_t)identity->names[i].data);
     }
@@ -257,6 +267,14 @@ void tls_identity_free(struct tls_identity *identity)
     EVP_PKEY_free(identity->key);
     free(identity->chain_file);
     free(identity);
+}
+
+void tls_identity_unref(const struct tls_identity *identity)
+{
+    if (identity != NULL &&
+        atomic_fetch_sub_explicit(&mutable(identity)->n_refs, 1, memory_order_acq_rel) == 1) {
+        identity_free(mutable(identity));
+    }
 }
 
 struct span tls_host_name(struct span host)

@@ -6,6 +6,7 @@
 
 #include <openssl/types.h>
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -21,7 +22,7 @@ enum {
     TLS_PROBLEM_SIZE = 512, /* bytes of what is wrong, terminated */
 };
 
-/* Constant once loaded. */
+/* Constant once loaded, but for its count of references. */
 struct tls_identity {
     X509 *leaf;
     EVP_PKEY *key;
@@ -30,6 +31,7 @@ struct tls_identity {
     struct span *names; /* lower case: DNS names, "*.example.org", "192.0.2.1", "2001:db8::1" */
     size_t n_names;
     int64_t expires_s; /* Unix time */
+    atomic_uint n_refs;
 };
 
 /* The DNS names and addresses of subjectAltName count, the common name does not. NULL, with
@@ -37,7 +39,10 @@ struct tls_identity {
  * certificate's. */
 MUST_CHECK struct tls_identity *tls_identity_load(char problem[TLS_PROBLEM_SIZE],
                                                   const struct tls_certificate *files);
-void tls_identity_free(struct tls_identity *identity); /* NULL is fine */
+
+/* Any thread. */
+const struct tls_identity *tls_identity_ref(const struct tls_identity *identity);
+void tls_identity_unref(const struct tls_identity *identity); /* NULL is fine */
 
 /* What of "host:port" or "[address]:port" stands in certificates. */
 struct span tls_host_name(struct span host);

@@ -3,7 +3,6 @@ import contextlib
 import datetime
 import re
 import shutil
-import signal
 import socket
 import ssl
 import subprocess
@@ -83,14 +82,6 @@ def start_with(start_router, homeserver, other):
     def start(folder, *certificates):
         return start_router([homeserver, other], certificate_folder=folder, certificates=certificates)
     return start
-
-
-def reload(router, event="reloaded"):
-    """SIGHUP; the log's records from then on."""
-    before = len(router.log)
-    router.signal(signal.SIGHUP)
-    wait_until(lambda: any(record.get("event") == event for record in router.records(since=before)), event)
-    return router.records(since=before)
 
 
 def test_sni_chooses_the_certificate(start_with, ca, folder):
@@ -185,7 +176,7 @@ def test_a_reload_exchanges_certificates_under_connections_and_requests(start_wi
     wait_until(lambda: homeserver.of(VERSION), "the request at the homeserver")
     put(ca, folder, "a.example")  # renewed
     put(ca, folder, "b.example")
-    reload(router)
+    router.reload()
     wait_until(lambda: serial_of(tls(router, "a.example")) != old_serial, "the renewed certificate")
     wait_until(lambda: _is_shown(router, "b.example"), "the new certificate")
     assert answers == []
@@ -197,7 +188,7 @@ def test_a_reload_exchanges_certificates_under_connections_and_requests(start_wi
     busy.close()
     idle.close()
     (folder / "a.example.crt").unlink()
-    reload(router)
+    router.reload()
     wait_until(lambda: not _is_shown(router, "a.example"), "the end of a certificate")
     assert shown(router, "b.example") == {"b.example"}
 
@@ -228,7 +219,7 @@ def test_a_broken_certificate_keeps_those_before_and_says_which(start_with, ca, 
         for path in list(folder.iterdir()):
             path.unlink()
         named = str(folder)
-    records = reload(router, "reload_failed")
+    records = router.reload("reload_failed")
     problems = [record["problem"] for record in records if record["event"] == "reload_problem"]
     assert len(problems) == 1 and named in problems[0], problems
     assert shown(router, "a.example") == {"a.example"}
@@ -249,7 +240,7 @@ def test_cleartext_becomes_tls_by_a_reload(start_router, ca):
     chain, key = ca.issue("a.example")
     router.config["listen"]["federation"]["certificates"] = [{"chain": chain, "key": key}]
     router.write_config()
-    reload(router)
+    router.reload()
     wait_until(lambda: _is_shown(router, "a.example"), "the certificate")
 
 
@@ -289,7 +280,7 @@ def test_expiry_is_warned_of_and_measured(start_with, ca, folder, monkeypatch):
     assert abs(first - in_30_days) < 600
     issue_until(ca, monkeypatch, folder, "c.example", datetime.timedelta(days=13))
     issue_until(ca, monkeypatch, folder, "d.example", -datetime.timedelta(days=3))
-    records = reload(router)
+    records = router.reload()
     for event, name in (("certificate_expires", "c.example"), ("certificate_expired", "d.example")):
         found = [record for record in records if record["event"] == event]
         assert len(found) == 1 and found[0]["level"] == "warn" and f"{name}.crt" in found[0]["file"], found

@@ -450,10 +450,33 @@ static void a_connection_outlives_the_certificates_it_began_with(void **state)
     pair_open(&p, context, "b.example");
     tls_context_free(context);
     assert_true(pair_shake(&p));
+    tls_established(p.server);
     assert_true(tls_covers(p.server, SPAN_LIT("B.example")));
     assert_int_equal(SSL_write(p.client, "x", 1), 1);
     assert_int_equal(SSL_read(p.server, &byte, 1), 1);
     assert_int_equal(byte, 'x');
+    pair_close(&p);
+    teardown(&f);
+}
+
+/* Else who stays connected keeps all certificates of a set that was replaced. */
+static void after_its_handshake_a_connection_holds_its_certificate_alone(void **state)
+{
+    struct fixture f;
+    struct pair p;
+
+    (void)state;
+    two_certificates(&f);
+    struct tls_context *context = context_of(&f, NULL, NULL);
+    assert_true(tls_context_is_last(context));
+    pair_open(&p, context, "b.example");
+    assert_false(tls_context_is_last(context));
+    assert_true(pair_shake(&p));
+    assert_false(tls_context_is_last(context));
+    tls_established(p.server);
+    assert_true(tls_context_is_last(context));
+    tls_context_free(context);
+    assert_true(tls_covers(p.server, SPAN_LIT("b.example")));
     pair_close(&p);
     teardown(&f);
 }
@@ -469,6 +492,7 @@ int main(void)
         cmocka_unit_test(the_same_issuer_is_kept_once),
         cmocka_unit_test(sni_chooses_and_what_was_chosen_is_known),
         cmocka_unit_test(a_connection_outlives_the_certificates_it_began_with),
+        cmocka_unit_test(after_its_handshake_a_connection_holds_its_certificate_alone),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
