@@ -44,6 +44,11 @@ void client_fini(struct client *client)
     free(client->head);
 }
 
+uint32_t client_server(const struct client *client)
+{
+    return client->number % client->options->n_servers;
+}
+
 bool client_connect(struct client *client)
 {
     if (client->wire.state != WIRE_SHUT) {
@@ -52,8 +57,9 @@ bool client_connect(struct client *client)
     uint32_t source = client->number + (uint32_t)client->n_connects * SOURCE_STRIDE;
 
     client->n_connects++;
-    return wire_open(&client->wire, &client->options->target, source, client->options->epoll_fd,
-                     client);
+    return wire_open(&client->wire, &client->options->target,
+                     client->options->servers[client_server(client)], source,
+                     client->options->epoll_fd, client);
 }
 
 bool client_has_room(const struct client *client)

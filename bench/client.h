@@ -40,6 +40,8 @@ struct client_ops {
 /* Shared by all clients of a run; borrowed. */
 struct client_options {
     struct wire_target target;
+    const char *const *servers; /* names; a connection is for one of them, in turn */
+    uint32_t n_servers;
     const struct client_ops *ops;
     void *arg;
     int epoll_fd;
@@ -77,6 +79,8 @@ struct client {
 
 void client_init(struct client *client, const struct client_options *options, uint32_t number);
 void client_fini(struct client *client); /* without a word to on_failure */
+
+uint32_t client_server(const struct client *client); /* which of the servers it is for */
 
 /* Connects if it is not connected. False if that fails at once. */
 MUST_CHECK bool client_connect(struct client *client);

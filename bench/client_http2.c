@@ -138,7 +138,7 @@ static bool submit(struct client *client, struct call *call)
     nghttp2_nv headers[N_HEADERS] = {
         header(":method", SPAN_LIT("PUT")),
         header(":scheme", client->wire.ssl != NULL ? SPAN_LIT("https") : SPAN_LIT("http")),
-        header(":authority", span_str(client->options->target.name)),
+        header(":authority", span_str(client->options->servers[client_server(client)])),
         header(":path", span_of(r->wire + r->path_at, r->path_size)),
         header("authorization", span_of(r->wire + r->authorization_at, r->authorization_size)),
         header("content-type", SPAN_LIT("application/json")),

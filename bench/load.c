@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "proto/check.h"
 
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,6 +22,7 @@ enum {
     PRIMING_CONNECTIONS = 16,
     PERCENT = 100,
     USERS_MAX = 1000000000,
+    SERVERS_MAX = 100000,
 };
 
 static const uint64_t ms_ns = 1000000;
@@ -33,7 +35,7 @@ struct settings {
     uint64_t connections, streams, per_connection, sources;
     uint64_t rate, requests, warmup_ms, duration_ms, timeout_ms;
     uint64_t origins, key_port, users, devices, version, fresh, stale, memory_mb;
-    uint64_t cpu, pid;
+    uint64_t cpu, pid, servers;
 };
 
 static const struct settings defaults = {
@@ -50,6 +52,7 @@ static const struct settings defaults = {
     .devices = 5,
     .memory_mb = 256,
     .cpu = NO_CPU,
+    .servers = 1,
 };
 
 /* Each adds its rows behind the n there are. */
@@ -83,6 +86,12 @@ static void add_reach(struct option_row *rows, size_t *n, struct settings *s)
          0,
          0,
          "the hosted server's: destination, Host, SNI"},
+        {"servers",
+         OPTION_NUMBER,
+         {.number = &s->servers},
+         1,
+         SERVERS_MAX,
+         "hosted; * in the name stands for 0, 1, ...; a connection is for one of them"},
         {"protocol", OPTION_TEXT, {.text = &s->protocol}, 0, 0, "http/1.1 or h2"},
         {"tls", OPTION_FLAG, {.flag = &s->tls}, 0, 0, "with TLS; certificates are not checked"},
         {"ciphers",
@@ -255,6 +264,12 @@ static void check_settings(const struct settings *s)
     if (s->stale > 0 && s->version == 0) {
         die("--stale needs a --list-version above 0");
     }
+    if (s->servers > 1 && (strchr(s->server_name, '*') == NULL || s->connections < s->servers)) {
+        die("--servers needs a * in --server-name, and as many --connections");
+    }
+    if (s->servers > 1 && s->push != NULL) {
+        die("--push is for one server");
+    }
     if (s->duration_ms == 0 && s->requests == 0) {
         die("--duration-ms 0 needs --requests");
     }
@@ -278,7 +293,7 @@ static SSL_CTX *make_tls(const struct settings *s, bool is_http2)
     return tls;
 }
 
-static struct client_options client_options(const struct settings *s)
+static struct client_options client_options(const struct settings *s, const char *const *servers)
 {
     static const char *const protocols[] = {"http/1.1", "h2", NULL};
     struct client_options options = {
@@ -287,7 +302,8 @@ static struct client_options client_options(const struct settings *s)
     };
 
     options.n_streams = options.is_http2 ? (uint32_t)s->streams : 1;
-    options.target.name = s->server_name;
+    options.servers = servers;
+    options.n_servers = (uint32_t)s->servers;
     options.target.n_sources = (uint32_t)s->sources;
     options.target.tls = s->tls ? make_tls(s, options.is_http2) : NULL;
     if (!wire_target_parse(&options.target, s->target)) {
@@ -296,7 +312,8 @@ static struct client_options client_options(const struct settings *s)
     return options;
 }
 
-/* Returns how many were sent. A router that has all keys by now fetches none during the run. */
+/* Returns how many were sent, all to the first server. A router that has all keys by now fetches
+ * none during the run. */
 static uint64_t prime(const struct traffic_options *traffic_options,
                       const struct client_options *client, uint64_t timeout_ns)
 {
@@ -304,7 +321,9 @@ static uint64_t prime(const struct traffic_options *traffic_options,
     struct run_result *result = malloc(sizeof *result);
 
     CHECK(result != NULL);
-    traffic_init_primers(&primers, traffic_options);
+    struct traffic_options for_first = *traffic_options;
+    for_first.n_servers = 1;
+    traffic_init_primers(&primers, &for_first);
     struct run_options options = {
         .client = *client,
         .traffic = &primers,
@@ -313,6 +332,7 @@ static uint64_t prime(const struct traffic_options *traffic_options,
         .timeout_ns = timeout_ns,
     };
     options.client.n_streams = 1;
+    options.client.n_servers = 1;
     run(result, &options);
     uint64_t n = result->n_sent;
     if (!run_is_flawless(result)) {
@@ -328,17 +348,43 @@ struct world {
     struct pki *pki;
     struct key_server *keys;
     struct origins origins;
-    struct lists lists;
     struct traffic_options traffic_options;
     struct traffic traffic;
+    const char **servers; /* names of all, s->servers of them */
+    struct lists *lists;  /* of each */
 };
+
+/* The name of server `number`, to be freed. */
+static char *name_server(const char *pattern, uint64_t number)
+{
+    const char *star = strchr(pattern, '*');
+    char *name = NULL;
+    int n = star == NULL ? asprintf(&name, "%s", pattern)
+                         : asprintf(&name, "%.*s%" PRIu64 "%s", (int)(star - pattern), pattern,
+                                    number, star + 1);
+
+    CHECK(n > 0);
+    return name;
+}
+
+static void make_servers(struct world *world, const struct settings *s)
+{
+    world->servers = calloc(s->servers, sizeof *world->servers);
+    world->lists = calloc(s->servers, sizeof *world->lists);
+    CHECK(world->servers != NULL && world->lists != NULL);
+    for (uint64_t i = 0; i < s->servers; i++) {
+        world->servers[i] = name_server(s->server_name, i);
+        world->lists[i] =
+            (struct lists){span_str(world->servers[i]), (uint32_t)s->users, (uint32_t)s->devices};
+    }
+}
 
 static void make_world(struct world *world, const struct settings *s)
 {
     uint16_t key_port = (uint16_t)s->key_port;
 
-    *world = (struct world){
-        .lists = {span_str(s->server_name), (uint32_t)s->users, (uint32_t)s->devices}};
+    *world = (struct world){0};
+    make_servers(world, s);
     if (s->pki != NULL) {
         world->pki = pki_open(s->pki);
         world->keys = key_server_listen(&key_port, world->pki);
@@ -350,7 +396,8 @@ static void make_world(struct world *world, const struct settings *s)
     world->traffic_options = (struct traffic_options){
         .shape = (enum shape)option_choice("shape", s->shape, shape_names),
         .origins = &world->origins,
-        .lists = &world->lists,
+        .lists = world->lists,
+        .n_servers = (uint32_t)s->servers,
         .version = (uint32_t)s->version,
         .fresh_percent = (uint32_t)s->fresh,
         .stale_percent = (uint32_t)s->stale,
@@ -366,6 +413,11 @@ static void end_world(struct world *world)
     pki_close(world->pki);
     traffic_fini(&world->traffic);
     origins_fini(&world->origins);
+    for (uint32_t i = 0; i < world->traffic_options.n_servers; i++) {
+        free((char *)(uintptr_t)world->servers[i]);
+    }
+    free(world->servers);
+    free(world->lists);
 }
 
 static struct report describe(const struct settings *s, const struct run_options *options,
@@ -394,7 +446,7 @@ static bool measure(const struct settings *s, const struct world *world)
 {
     struct run_result *result = malloc(sizeof *result);
     struct run_options options = {
-        .client = client_options(s),
+        .client = client_options(s, world->servers),
         .traffic = &world->traffic,
         .n_connections = (uint32_t)s->connections,
         .rate = s->rate,
@@ -409,7 +461,7 @@ static bool measure(const struct settings *s, const struct world *world)
     CHECK(result != NULL);
     struct report report = describe(s, &options, result);
     report.n_lists_pushed =
-        s->push == NULL ? 0 : push_lists(s->push, &world->lists, (uint32_t)s->version);
+        s->push == NULL ? 0 : push_lists(s->push, world->lists, (uint32_t)s->version);
     report.n_primed =
         s->no_prime ? 0 : prime(&world->traffic_options, &options.client, 60 * second_ns);
     run(result, &options);

@@ -10,7 +10,6 @@ import contextlib
 import pathlib
 import random
 import shutil
-import signal
 import socket
 import ssl
 import statistics
@@ -20,63 +19,10 @@ import time
 
 from cryptography import x509
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests" / "integration"))
-
-from harness import Authority, Homeserver, Router, build_dir, read_answer, request_bytes, wait_until  # noqa: E402
+from hosting import cpu_s, make_certificates, make_router, memory_kib, name_of, reloaded, started
+from harness import Homeserver, build_dir, read_answer, request_bytes
 
 REQUEST = "/_matrix/federation/v1/version"
-
-
-def memory_kib(pid, name):
-    for line in pathlib.Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
-        if line.startswith(name + ":"):
-            return int(line.split()[1])
-    raise ValueError(name)
-
-
-def cpu_s(pid):
-    fields = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / 100
-
-
-def name_of(index):
-    return f"matrix{index}.provider.example"
-
-
-def make_certificates(directory, n):
-    authority = Authority(directory)
-    folder = directory / "certificates"
-    folder.mkdir()
-    for i in range(n):
-        chain, key = authority.issue(name_of(i))
-        shutil.copy(chain, folder / f"{name_of(i)}.crt")
-        with open(folder / f"{name_of(i)}.crt", "ab") as file:  # as a public authority's chain, with an issuer
-            file.write(authority.file.read_bytes())
-        shutil.copy(key, folder / f"{name_of(i)}.key")
-    return authority, folder
-
-
-def make_router(directory, homeserver, authority, n, folder):
-    router = Router([], ca=authority, certificate_folder=folder)
-    router.config["servers"] = [{"name": name_of(i), "upstreams": [homeserver.url]} for i in range(n)]
-    router.write_config()
-    return router
-
-
-def started(router):
-    """Seconds until it answers."""
-    began = time.monotonic()
-    router.start()
-    return time.monotonic() - began
-
-
-def reloaded(router):
-    before = len(router.log)
-    began = time.monotonic()
-    router.signal(signal.SIGHUP)
-    wait_until(lambda: any(record["event"] == "reloaded" for record in router.records("reloaded", since=before)),
-               "the reload", timeout_s=120)
-    return time.monotonic() - began
 
 
 def connect_to(router, context, index):
@@ -125,17 +71,17 @@ def main():
     homeserver = Homeserver("hs.example")
     with tempfile.TemporaryDirectory(prefix="freshet-bench-") as text:
         directory = pathlib.Path(text)
-        authority, folder = make_certificates(directory, n)
+        authority, folder = make_certificates(directory, [name_of(i) for i in range(n)])
         one = directory / "one"
         one.mkdir()
         for suffix in ("crt", "key"):
             shutil.copy(folder / f"{name_of(0)}.{suffix}", one)
-        single = make_router(directory, homeserver, authority, 1, one)
+        single = make_router({name_of(0): homeserver.url}, authority, one)
         print(f"{n} hosted servers and certificates, {single.config['workers']} workers, {build_dir()}")
         started(single)
         empty_kib = memory_kib(single.pid, "VmRSS")
         single.close()
-        router = make_router(directory, homeserver, authority, n, folder)
+        router = make_router({name_of(i): homeserver.url for i in range(n)}, authority, folder)
         try:
             print(f"start to first answer: {started(router):.2f} s")
             is_well = measure(router, n, folder, n_connections, empty_kib)

@@ -31,7 +31,7 @@ struct running {
     uint64_t next_tick_ns;
     uint64_t n_begun;
     uint64_t n_busy;
-    uint32_t next_request;
+    uint32_t *next_requests; /* by server */
     bool is_sampled, is_sampled_at_end;
     struct usage own, watched; /* at window_ns */
 };
@@ -167,11 +167,16 @@ static bool is_begun_in_full(const struct running *r, uint64_t now)
     return (n != 0 && r->n_begun >= n) || next_intended(r, now) >= r->end_ns;
 }
 
-static const struct request *take_request(struct running *r)
+static const struct request *take_request(struct running *r, const struct client *client)
 {
-    const struct request *request = &r->options->traffic->requests[r->next_request];
+    uint32_t server = client_server(client);
+    uint32_t *next = &r->next_requests[server];
+    const struct request *request = &r->options->traffic->requests[*next];
 
-    r->next_request = r->next_request + 1 < r->options->traffic->n ? r->next_request + 1 : 0;
+    *next += r->client_options.n_servers;
+    if (*next >= r->options->traffic->n) {
+        *next = server;
+    }
     return request;
 }
 
@@ -190,7 +195,7 @@ static void begin_due(struct running *r)
         }
         r->n_begun++;
         r->n_busy++;
-        client_begin(client, take_request(r), intended, now);
+        client_begin(client, take_request(r, client), intended, now);
         list_if_it_has_room(r, client);
     }
 }
@@ -358,17 +363,24 @@ void run(struct run_result *out, const struct run_options *options)
 {
     struct running r = {.options = options, .client_options = options->client, .result = out};
 
-    CHECK(options->traffic->n > 0 && (options->n_requests != 0 || options->duration_ns != 0));
+    CHECK(options->traffic->n >= options->client.n_servers &&
+          (options->n_requests != 0 || options->duration_ns != 0));
     memset(out, 0, sizeof *out);
     r.client_options.ops = &ops;
     r.client_options.arg = &r;
     r.client_options.epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     r.client_options.scratch = malloc(CLIENT_READ_SIZE);
     CHECK(r.client_options.epoll_fd >= 0 && r.client_options.scratch != NULL);
+    r.next_requests = calloc(options->client.n_servers, sizeof *r.next_requests);
+    CHECK(r.next_requests != NULL);
+    for (uint32_t i = 0; i < options->client.n_servers; i++) {
+        r.next_requests[i] = i;
+    }
     set_times(&r);
     open_all(&r);
     loop(&r);
     finish(&r);
+    free(r.next_requests);
     free(r.client_options.scratch);
     close(r.client_options.epoll_fd);
 }

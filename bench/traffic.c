@@ -35,6 +35,7 @@ struct maker {
     uint64_t random;
     enum claims claims;
     const struct origin *origin;
+    const struct lists *lists;
     struct writer body, head, tail, authorization;
     char noise[NOISE_SIZE];
 };
@@ -88,9 +89,9 @@ static void write_claim(struct writer *out, const struct maker *m, uint32_t user
     if (m->claims == CLAIMS_ABSENT) {
         return;
     }
-    lists_hash(&hash, m->options->lists, user, version);
+    lists_hash(&hash, m->lists, user, version);
     write_text(out, "\"" NAME_DEVICE_LISTS "\":{\"");
-    lists_write_user_id(out, m->options->lists, user);
+    lists_write_user_id(out, m->lists, user);
     write_text(out, "\":{\"hash\":\"");
     dlh_write(out, &hash);
     write_text(out, "\",\"stream_id\":");
@@ -106,7 +107,7 @@ static void write_edu_head(struct writer *out, struct maker *m, uint32_t user, u
     write_text(out, "\"message_id\":\"");
     write_id(out, m);
     write_text(out, "\",\"messages\":{\"");
-    lists_write_user_id(out, m->options->lists, user);
+    lists_write_user_id(out, m->lists, user);
     write_text(out, "\":{\"");
     lists_write_device_id(out, device);
     write_text(out, "\":{\"algorithm\":\"m.olm.v1.curve25519-aes-sha2\",\"ciphertext\":{\"");
@@ -144,12 +145,12 @@ struct recipient {
 
 static uint32_t next_user(struct maker *m)
 {
-    return (uint32_t)(m->n_recipients++ * user_step % m->options->lists->n_users);
+    return (uint32_t)(m->n_recipients++ * user_step % m->lists->n_users);
 }
 
 static struct recipient recipient_of(struct maker *m, uint32_t edu, uint32_t last_user)
 {
-    uint32_t n_devices = m->options->lists->n_devices > 0 ? m->options->lists->n_devices : 1;
+    uint32_t n_devices = m->lists->n_devices > 0 ? m->lists->n_devices : 1;
 
     if (m->options->shape == SHAPE_STORM) {
         return (struct recipient){.sender = edu};
@@ -276,13 +277,13 @@ static void write_head(struct maker *m, struct request *out, bool is_primer)
         .method = SPAN_LIT("PUT"),
         .uri = span_of(head->data + out->path_at, out->path_size),
         .origin = origin_name(m->origin),
-        .destination = m->options->lists->server,
+        .destination = m->lists->server,
         .content = writer_span(&m->body),
     };
     writer_reset(&m->authorization);
     origin_authorize(&m->authorization, m->origin, &request);
     write_text(head, " HTTP/1.1\r\nHost: ");
-    writer_bytes(head, m->options->lists->server);
+    writer_bytes(head, m->lists->server);
     write_text(head, "\r\nAuthorization: ");
     out->authorization_at = (uint32_t)head->size;
     writer_bytes(head, writer_span(&m->authorization));
@@ -298,6 +299,7 @@ static void make_request(struct request *out, struct maker *m, bool is_primer)
 
     *out = (struct request){0};
     m->origin = &m->options->origins->all[m->number % m->options->origins->n];
+    m->lists = &m->options->lists[m->number % m->options->n_servers];
     m->claims = percent < m->options->fresh_percent                               ? CLAIMS_FRESH
                 : percent < m->options->fresh_percent + m->options->stale_percent ? CLAIMS_STALE
                                                                                   : CLAIMS_ABSENT;
@@ -356,7 +358,8 @@ static void make_all(struct traffic *out, const struct traffic_options *options,
     uint32_t capacity = 0;
 
     *out = (struct traffic){0};
-    while (out->n < n_max && (out->n < options->origins->n || out->bytes < max_bytes)) {
+    while (out->n < n_max && (out->n < options->origins->n || out->n < options->n_servers ||
+                              out->bytes < max_bytes)) {
         struct request *r = next_slot(out, &capacity);
         make_request(r, m, is_primer);
         out->bytes += sizeof *r + r->size;

@@ -21,7 +21,8 @@ extern const char *const shape_names[]; /* by enum shape; ends with NULL */
 struct traffic_options {
     enum shape shape;
     const struct origins *origins;
-    const struct lists *lists;
+    const struct lists *lists; /* one for each hosted server; transaction i is for server i mod n */
+    uint32_t n_servers;
     uint32_t version;       /* of the lists that is current */
     uint32_t fresh_percent; /* of the transactions: all their EDUs claim the current list */
     uint32_t stale_percent; /* likewise, the one before */

@@ -67,20 +67,20 @@ static bool bind_source(int fd, const struct wire_target *target, uint32_t numbe
     return bind(fd, (const struct sockaddr *)&source, sizeof source) == 0;
 }
 
-static bool start_tls(struct wire *wire, const struct wire_target *target)
+static bool start_tls(struct wire *wire, const struct wire_target *target, const char *server)
 {
     if (target->tls == NULL) {
         return true;
     }
-    char *name = (char *)(uintptr_t)target->name; /* OpenSSL only reads it */
+    char *name = (char *)(uintptr_t)server; /* OpenSSL only reads it */
     wire->ssl = SSL_new(target->tls);
     CHECK(wire->ssl != NULL);
     SSL_set_connect_state(wire->ssl);
     return SSL_set_fd(wire->ssl, wire->fd) == 1 && SSL_set_tlsext_host_name(wire->ssl, name) == 1;
 }
 
-bool wire_open(struct wire *wire, const struct wire_target *target, uint32_t number, int epoll_fd,
-               void *what)
+bool wire_open(struct wire *wire, const struct wire_target *target, const char *name,
+               uint32_t number, int epoll_fd, void *what)
 {
     const int on = 1;
     struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
@@ -94,7 +94,7 @@ bool wire_open(struct wire *wire, const struct wire_target *target, uint32_t num
     }
     setsockopt(wire->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     bool is_begun =
-        bind_source(wire->fd, target, number) && start_tls(wire, target) &&
+        bind_source(wire->fd, target, number) && start_tls(wire, target, name) &&
         (connect(wire->fd, (const struct sockaddr *)&target->address, target->address_size) == 0 ||
          errno == EINPROGRESS) &&
         epoll_ctl(epoll_fd, EPOLL_CTL_ADD, wire->fd, &event) == 0;

@@ -25,7 +25,6 @@ struct wire_target {
     socklen_t address_size;
     uint32_t n_sources; /* addresses 127.1.0.1, 127.1.1.1, ... to connect from in turn; 0: any */
     struct ssl_ctx_st *tls; /* NULL: cleartext */
-    const char *name;       /* for SNI */
 };
 
 /* All zero is a shut one. */
@@ -39,9 +38,9 @@ struct wire {
 MUST_CHECK bool wire_target_parse(struct wire_target *out, const char *text);
 
 /* Begins to connect and has the descriptor watched, edge-triggered, under `what`. `number` chooses
- * the source. */
-MUST_CHECK bool wire_open(struct wire *wire, const struct wire_target *target, uint32_t number,
-                          int epoll_fd, void *what);
+ * the source, `name` is for SNI. */
+MUST_CHECK bool wire_open(struct wire *wire, const struct wire_target *target, const char *name,
+                          uint32_t number, int epoll_fd, void *what);
 void wire_close(struct wire *wire);
 
 /* As far as it goes: WIRE_OK once it is open. */
