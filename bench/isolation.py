@@ -13,7 +13,6 @@ above 2, or if one of the others' requests was not answered with a 2xx.
 """
 import contextlib
 import json
-import os
 import pathlib
 import signal
 import socket
@@ -31,7 +30,6 @@ OTHERS_PER_S = 200
 DURATION_MS = 6000
 WARMUP_MS = 3000  # in which the connections are made
 ODD = {"at once": "flooded.provider.example", "after 1 s": "slow.provider.example", "not at all": "down.provider.example"}
-TOOLS_CPU, ROUTER_CPU = 1, 0
 
 
 class Pki:
@@ -48,7 +46,7 @@ def tool(name):
 @contextlib.contextmanager
 def homeserver(*options):
     """The port of a homeserver on all of 127.0.0.0/8."""
-    command = [tool("homeserver"), "--address", "0.0.0.0", "--cpu", str(TOOLS_CPU), *options]
+    command = [tool("homeserver"), "--address", "0.0.0.0", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield int(process.stdout.readline().rsplit(":", 1)[1])
@@ -61,7 +59,7 @@ class Load:
     """A run of bench/load, which has keys of its own."""
 
     def __init__(self, router, pki, **options):
-        options = {"memory_mb": 16, "sources": 250, "timeout_ms": 60000, "cpu": TOOLS_CPU, **options}
+        options = {"memory_mb": 16, "sources": 250, "timeout_ms": 60000, **options}
         command = [tool("load"), "--target", "%s:%d" % router.federation, "--tls", "--json", "--pki", str(pki)]
         for name, value in options.items():
             command += ["--" + name.replace("_", "-"), str(value)]
@@ -160,8 +158,6 @@ def main():
         try:
             print(f"{n} hosted servers and certificates, {build_dir()}; start {started(router):.2f} s, "
                   f"{memory_kib(router.pid, 'VmRSS')} KiB resident")
-            for thread in os.listdir(f"/proc/{router.pid}/task"):
-                os.sched_setaffinity(int(thread), {ROUTER_CPU})
             is_well = run(router, pki, n, repeats)
         finally:
             router.close()

@@ -2,7 +2,6 @@
 
 #include "admin/admin_server.h"
 #include "base/clock.h"
-#include "base/list.h"
 #include "base/log.h"
 #include "certificates.h"
 #include "net/mailbox.h"
@@ -30,7 +29,7 @@ enum {
 
 /* Settings that are not in force any more, but may be in use. */
 struct replaced {
-    struct link link;
+    struct replaced *next;
     struct settings *settings; /* a reference */
 };
 
@@ -38,7 +37,7 @@ struct replaced {
 struct daemon {
     const char *config_path;
     struct settings *settings; /* in force */
-    struct list replaced;      /* of struct replaced */
+    struct replaced *replaced; /* the last first */
     struct timer sweep;        /* runs while there are any */
     struct loop *loop;
     struct mailbox *box;
@@ -144,16 +143,17 @@ static void count_configurations(const struct daemon *d)
 {
     int64_t n = 1;
 
-    for (const struct link *link = list_first(&d->replaced); link != NULL;
-         link = list_next(&d->replaced, link)) {
+    for (const struct replaced *at = d->replaced; at != NULL; at = at->next) {
         n++;
     }
     metrics_gauge_set(main_metrics(d), GAUGE_configurations, n);
 }
 
-static void free_replaced(struct replaced *replaced)
+static void free_replaced(struct replaced **at)
 {
-    list_remove(&replaced->link);
+    struct replaced *replaced = *at;
+
+    *at = replaced->next;
     settings_unref(replaced->settings);
     free(replaced);
 }
@@ -164,22 +164,22 @@ static void free_replaced(struct replaced *replaced)
 static void on_sweep(void *arg)
 {
     struct daemon *d = arg;
-    struct link *next;
+    struct replaced **at = &d->replaced;
     bool is_any_freed = false;
 
-    for (struct link *link = list_first(&d->replaced); link != NULL; link = next) {
-        struct replaced *replaced = LIST_ENTRY(link, struct replaced, link);
-        next = list_next(&d->replaced, link);
-        if (settings_are_unused(replaced->settings)) {
-            free_replaced(replaced);
+    while (*at != NULL) {
+        if (settings_are_unused((*at)->settings)) {
+            free_replaced(at);
             is_any_freed = true;
+        } else {
+            at = &(*at)->next;
         }
     }
     if (is_any_freed) {
         (void)malloc_trim(0);
         count_configurations(d);
     }
-    if (!list_is_empty(&d->replaced)) {
+    if (d->replaced != NULL) {
         timer_start(&d->sweep, SWEEP_MS);
     }
 }
@@ -190,7 +190,8 @@ static void replace(struct daemon *d, struct settings *next)
 
     CHECK(replaced != NULL);
     replaced->settings = d->settings;
-    list_append(&d->replaced, &replaced->link);
+    replaced->next = d->replaced;
+    d->replaced = replaced;
     d->settings = next;
     count_configurations(d);
     timer_start(&d->sweep, SWEEP_MS);
@@ -402,8 +403,8 @@ static void end(struct daemon *d)
     }
     free(d->metrics);
     free(d->workers);
-    for (struct link *link; (link = list_first(&d->replaced)) != NULL;) {
-        free_replaced(LIST_ENTRY(link, struct replaced, link));
+    while (d->replaced != NULL) {
+        free_replaced(&d->replaced);
     }
     settings_unref(d->settings);
 }
@@ -422,7 +423,6 @@ int serve(const char *config_path)
     AUTO(writer_fini) struct writer problems;
     struct daemon d = {.config_path = config_path};
 
-    list_init(&d.replaced);
     writer_init(&problems, PROBLEMS_MAX);
     set_up_malloc();
     signal(SIGXFSZ, SIG_IGN); /* a file size limit is a failed write, which the store handles */
