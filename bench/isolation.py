@@ -1,13 +1,14 @@
 #!/usr/bin/python3
 """One hosted server of thousands is flooded, slow or down: what the others have of it.
 
-Usage: FRESHET_BUILD=build/release bench/isolation.py [SERVERS] [REPEATS]
+Usage: FRESHET_BUILD=build/release bench/isolation.py [SERVERS] [REPEATS] [CASES]
 
 A router with one worker hosts SERVERS (2,000) servers, each with a certificate and an upstream address of its own. A
 closed loop says what the router can take; a share is that divided by SERVERS. Then a steady open loop of
 OTHERS_PER_S goes to OTHERS of the servers, over a TLS connection each: in quiet, and while another one gets ten times
 its share, or a quarter of all the router can take; that one's homeserver answers at once, after 1 s, or not at all
-(its port is closed). Latencies count from the moment a request should have begun. Every repeat has all cases in turn;
+(its port is closed). Latencies count from the moment a request should have begun. Every repeat has all cases in turn,
+or those whose names begin with CASES ("10 shares");
 the ratios are those of a case to the quiet of the same repeat. Ends with status 1 if the median of a p99 ratio is
 above 2, or if one of the others' requests was not answered with a 2xx.
 """
@@ -59,7 +60,7 @@ class Load:
     """A run of bench/load, which has keys of its own."""
 
     def __init__(self, router, pki, **options):
-        options = {"memory_mb": 16, "sources": 250, "timeout_ms": 60000, **options}
+        options = {"memory_mb": 8, "sources": 250, "timeout_ms": 60000, **options}
         command = [tool("load"), "--target", "%s:%d" % router.federation, "--tls", "--json", "--pki", str(pki)]
         for name, value in options.items():
             command += ["--" + name.replace("_", "-"), str(value)]
@@ -101,14 +102,14 @@ def measure(router, pki, ports, flood=None, rate=0):
             "MiB": memory_kib(router.pid, "VmRSS") / 1024}
 
 
-def cases(share, capacity):
+def cases(share, capacity, wanted):
     """By name: whom to flood, and how much."""
     found = {"quiet": (None, 0)}
     for how, name in ODD.items():
         found[f"10 shares, its homeserver answers {how}"] = (name, max(1, round(10 * share)))
     for how, name in ODD.items():
         found[f"a quarter of all, its homeserver answers {how}"] = (name, round(capacity / 4))
-    return found
+    return {name: case for name, case in found.items() if name == "quiet" or name.startswith(wanted)}
 
 
 def print_table(results):
@@ -126,15 +127,16 @@ def print_table(results):
     return ok
 
 
-def run(router, pki, n, repeats):
+def run(router, pki, n, repeats, wanted):
     ports = closed_port(), closed_port()
     capacity = others(router, pki, ports[0], duration_ms=5000, pid=router.pid).result()["measured"]["requests_per_s"]
     share = capacity / n
     print(f"the router takes {capacity} transactions/s in all, with one worker; a share is {share:.2f}/s, ten are "
           f"{10 * share:.0f}/s; the others send {OTHERS_PER_S}/s to {OTHERS} servers", flush=True)
-    results = {name: [] for name in cases(share, capacity)}
+    chosen = cases(share, capacity, wanted)
+    results = {name: [] for name in chosen}
     for _ in range(repeats):
-        for name, (flood, rate) in cases(share, capacity).items():
+        for name, (flood, rate) in chosen.items():
             results[name].append(measure(router, pki, ports, flood, rate))
             print(f"  {name}: {results[name][-1]}", flush=True)
     return print_table(results)
@@ -143,6 +145,7 @@ def run(router, pki, n, repeats):
 def main():
     n = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
     repeats = int(sys.argv[2]) if len(sys.argv) > 2 else 5
+    wanted = sys.argv[3] if len(sys.argv) > 3 else ""
     names = [name_of(i) for i in range(n - len(ODD))]
     with tempfile.TemporaryDirectory(prefix="freshet-bench-") as text, homeserver() as quick, \
             homeserver("--send-delay-us", "1000000") as slow:
@@ -158,7 +161,7 @@ def main():
         try:
             print(f"{n} hosted servers and certificates, {build_dir()}; start {started(router):.2f} s, "
                   f"{memory_kib(router.pid, 'VmRSS')} KiB resident")
-            is_well = run(router, pki, n, repeats)
+            is_well = run(router, pki, n, repeats, wanted)
         finally:
             router.close()
     return 0 if is_well else 1
