@@ -1,0 +1,1 @@
+"""Freshet beside its peers: what bench/run is made of."""
