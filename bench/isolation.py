@@ -23,7 +23,8 @@ import sys
 import tempfile
 import time
 
-from hosting import make_certificates, make_router, memory_kib, name_of, started
+from compare.process import memory_kib
+from hosting import make_certificates, make_router, name_of, started
 from harness import build_dir
 
 OTHERS = 500

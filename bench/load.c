@@ -160,7 +160,12 @@ static void add_transactions(struct option_row *rows, size_t *n, struct settings
 {
     const struct option_row added[] = {
         {NULL, OPTION_HEADING, {NULL}, 0, 0, "Transactions:"},
-        {"shape", OPTION_TEXT, {.text = &s->shape}, 0, 0, "edu2k, edu100, full, dendrite, storm"},
+        {"shape",
+         OPTION_TEXT,
+         {.text = &s->shape},
+         0,
+         0,
+         "edu2k, edu10, edu100, full, dendrite, storm"},
         {"origins", OPTION_NUMBER, {.number = &s->origins}, 1, ORIGINS_MAX, "simulated senders"},
         {"memory-mb",
          OPTION_NUMBER,

@@ -19,7 +19,8 @@ import time
 
 from cryptography import x509
 
-from hosting import cpu_s, make_certificates, make_router, memory_kib, name_of, reloaded, started
+from compare.process import cpu_s, memory_kib
+from hosting import make_certificates, make_router, name_of, reloaded, started
 from harness import Homeserver, build_dir, read_answer, request_bytes
 
 REQUEST = "/_matrix/federation/v1/version"

@@ -10,21 +10,22 @@
 
 enum {
     BODY_MAX = 4 * 1024 * 1024, /* bytes */
-    EDUS_MAX = 100,             /* source: server-server API, "Transactions" */
-    PDUS_MAX = 50,              /* likewise */
-    EDU_SIZE = 1500,            /* bytes */
-    LONE_EDU_SIZE = 1940,       /* bytes: with the transaction around it about 2,021 */
-    PDU_SIZE = 3000,            /* bytes */
-    NOISE_SIZE = 64 * 1024,     /* bytes of base64 that ciphertexts are cut from */
-    CIPHERTEXT_MIN = 64,        /* bytes */
-    PERCENT_STEP = 61,          /* has no divisor in common with 100 */
-    ID_SIZE = 24,               /* hex digits of a message id */
+    EDUS_FEW = 10,
+    EDUS_MAX = 100,         /* source: server-server API, "Transactions" */
+    PDUS_MAX = 50,          /* likewise */
+    EDU_SIZE = 1500,        /* bytes */
+    LONE_EDU_SIZE = 1940,   /* bytes: with the transaction around it about 2,021 */
+    PDU_SIZE = 3000,        /* bytes */
+    NOISE_SIZE = 64 * 1024, /* bytes of base64 that ciphertexts are cut from */
+    CIPHERTEXT_MIN = 64,    /* bytes */
+    PERCENT_STEP = 61,      /* has no divisor in common with 100 */
+    ID_SIZE = 24,           /* hex digits of a message id */
 };
 
 /* A prime above the number of users: multiples of it visit them all, in no order of theirs. */
 static const uint64_t user_step = 2654435761;
 
-const char *const shape_names[] = {"edu2k", "edu100", "full", "dendrite", "storm", NULL};
+const char *const shape_names[] = {"edu2k", "edu10", "edu100", "full", "dendrite", "storm", NULL};
 
 enum claims { CLAIMS_ABSENT, CLAIMS_FRESH, CLAIMS_STALE };
 
@@ -162,9 +163,25 @@ static struct recipient recipient_of(struct maker *m, uint32_t edu, uint32_t las
     return (struct recipient){.user = next_user(m)};
 }
 
+static uint32_t n_edus(enum shape shape)
+{
+    switch (shape) {
+    case SHAPE_EDU2K:
+        return 1;
+    case SHAPE_EDU10:
+        return EDUS_FEW;
+    case SHAPE_EDU100:
+    case SHAPE_FULL:
+    case SHAPE_DENDRITE:
+    case SHAPE_STORM:
+        break;
+    }
+    return EDUS_MAX;
+}
+
 static void write_edus(struct maker *m)
 {
-    uint32_t n = m->options->shape == SHAPE_EDU2K ? 1 : EDUS_MAX;
+    uint32_t n = n_edus(m->options->shape);
     struct recipient to = {0};
 
     for (uint32_t i = 0; i < n; i++) {
@@ -236,19 +253,13 @@ static void write_body(struct maker *m, bool is_primer)
 static uint32_t n_verdicts(const struct traffic_options *options)
 {
     uint32_t n_devices = options->lists->n_devices > 0 ? options->lists->n_devices : 1;
-    uint32_t n = EDUS_MAX;
+    uint32_t n = n_edus(options->shape);
 
-    switch (options->shape) {
-    case SHAPE_EDU2K:
-        return 1;
-    case SHAPE_STORM:
-        return EDUS_MAX;
-    case SHAPE_DENDRITE:
-        n = (EDUS_MAX + n_devices - 1) / n_devices;
-        break;
-    case SHAPE_EDU100:
-    case SHAPE_FULL:
-        break;
+    if (options->shape == SHAPE_STORM) {
+        return n;
+    }
+    if (options->shape == SHAPE_DENDRITE) {
+        n = (n + n_devices - 1) / n_devices;
     }
     return n < options->lists->n_users ? n : options->lists->n_users;
 }

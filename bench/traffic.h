@@ -10,7 +10,8 @@
 
 enum shape {
     SHAPE_EDU2K,    /* one to-device EDU for one device: 2 KB in all */
-    SHAPE_EDU100,   /* 100 to-device EDUs of 1.5 KB, each for another user */
+    SHAPE_EDU10,    /* 10 to-device EDUs of 1.5 KB, each for another user */
+    SHAPE_EDU100,   /* 100 of them */
     SHAPE_FULL,     /* 50 PDUs of 3 KB beside such 100 EDUs: all that a transaction may hold */
     SHAPE_DENDRITE, /* 100 EDUs of 1.5 KB, one for each device of 20 users (with 5 devices each) */
     SHAPE_STORM,    /* 100 EDUs of 1.5 KB from as many senders for one device of user 0 */

@@ -105,7 +105,7 @@ def start_nginx(folder, homeserver, pki, cpu):
     self = Contestant("nginx", folder)
     config = self.folder / "nginx.conf"
     config.write_text(nginx_text(self.folder, self.clear_port, self.tls_port, homeserver.port, pki), encoding="ascii")
-    return self.start_process(["nginx", "-e", "stderr", "-p", self.folder, "-c", config], cpu)
+    return self.start_process([program("nginx"), "-e", "stderr", "-p", self.folder, "-c", config], cpu)
 
 
 def haproxy_text(clear_port, tls_port, upstream_port, pem):
@@ -139,7 +139,7 @@ def start_haproxy(folder, homeserver, pki, cpu):
     pem.write_bytes((pki / "server.chain.pem").read_bytes() + (pki / "server.key.pem").read_bytes())
     config = self.folder / "haproxy.cfg"
     config.write_text(haproxy_text(self.clear_port, self.tls_port, homeserver.port, pem), encoding="ascii")
-    return self.start_process(["haproxy", "-db", "-f", config], cpu)
+    return self.start_process([program("haproxy"), "-db", "-f", config], cpu)
 
 
 def start_nghttpx(folder, homeserver, pki, cpu):
@@ -151,15 +151,25 @@ def start_nghttpx(folder, homeserver, pki, cpu):
         "--frontend-http2-window-size=1M", "--frontend-http2-connection-window-size=16M",
         "--frontend-read-timeout=1h", "--frontend-keep-alive-timeout=1h", "--frontend-http2-read-timeout=1h",
         "--backend-keep-alive-timeout=1h", "--errorlog-file=/dev/stderr", f"--pid-file={self.folder}/pid"]
-    return self.start_process(["nghttpx", *options, pki / "server.key.pem", pki / "server.chain.pem"], cpu)
+    return self.start_process([program("nghttpx"), *options, pki / "server.key.pem", pki / "server.chain.pem"], cpu)
 
 
 STARTERS = {"nginx": start_nginx, "haproxy": start_haproxy, "nghttpx": start_nghttpx}
 
 
+def program(name):
+    """Its path, or None. Debian's are in /usr/sbin, which is not on everybody's PATH."""
+    return shutil.which(name, path=os.environ.get("PATH", os.defpath) + ":/usr/sbin")
+
+
 def missing_peers():
     """A run without one of them would say nothing about it: it does not begin."""
-    return [name for name in PEERS if shutil.which(name) is None]
+    return [name for name in PEERS if program(name) is None]
+
+
+def version_commands():
+    return [(program("nginx"), "-v"), (program("haproxy"), "-v"), (program("nghttpx"), "--version"),
+            ("openssl", "version")]
 
 
 # ---------------------------------------------------------------- Freshet

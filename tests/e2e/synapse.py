@@ -107,6 +107,10 @@ class Synapse:
         wait_until(self._is_healthy, "Synapse's /health", START_S)
         return self
 
+    @property
+    def pid(self):
+        return self._process.pid
+
     def _is_healthy(self):
         assert self._process.poll() is None, (self.directory / "output").read_text(encoding="utf-8")[-3000:]
         try:
