@@ -1,4 +1,5 @@
 """The tools of bench/ do what bench/README.md says: against each other, and with the router between them."""
+import json
 import os
 import subprocess
 
@@ -13,3 +14,17 @@ def test_what_the_bench_tools_send_count_and_expect_agrees():
                            env={**os.environ, "CHECK_MS": "100"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert ended.returncode == 0, ended.stdout
     assert "checks passed" in ended.stdout
+
+
+def test_micro_runs_every_stage_on_the_bodies_of_load(tmp_path):
+    subprocess.run(["cmake", "--build", str(build_dir()), "--target", "bench_micro"], check=True, timeout=120,
+                   stdout=subprocess.DEVNULL)
+    ended = subprocess.run([str(build_dir() / "bench" / "micro"), "--round-ms", "1", "--json", "--folder",
+                            str(tmp_path)], check=True, timeout=100, stdout=subprocess.PIPE, text=True)
+    rows = json.loads(ended.stdout)["stages"]
+    stages = {shape: {row["stage"] for row in rows if row["shape"] == shape} for shape in ("edu2k", "edu100", "full")}
+    assert stages["edu2k"] == stages["edu100"] == stages["full"]
+    assert {"parse JSON", "canonical check", "verify", "verify, OpenSSL", "verify, libsodium", "batch", "hash a list",
+            "look up lists", "judge claims"} <= stages["edu2k"]
+    assert all(row["ns"] >= row["least_ns"] > 0 for row in rows)
+    assert not list(tmp_path.iterdir())  # it tidies up
