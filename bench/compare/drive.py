@@ -81,8 +81,9 @@ class Driver:
     def start(self, target, front, shape, claims, serves_keys=True, **options):
         """A run that is waited for with finish(). Of two at once only one can serve keys; the other is for a target
         that knows them already."""
-        return subprocess.Popen(self._command(target, front, shape, claims, options, serves_keys), stdin=subprocess.DEVNULL,
-                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        command = self._command(target, front, shape, claims, options, serves_keys)
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                text=True)
 
     @staticmethod
     def finish(process, what, timeout_s=TIMEOUT_S):

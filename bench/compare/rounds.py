@@ -130,7 +130,8 @@ def homeserver_ask(homeserver, path, method="GET"):
 
 
 def n_list_reads(homeserver):
-    return int(re.search(r'"devices":\{"body_bytes":\d+,"requests":(\d+)', homeserver_ask(homeserver, "count")).group(1))
+    told = homeserver_ask(homeserver, "count")
+    return int(re.search(r'"devices":\{"body_bytes":\d+,"requests":(\d+)', told).group(1))
 
 
 def check_stale(sample, n_reads):

@@ -88,6 +88,6 @@ def print_bounds(bounds):
     cells = [["", "median (least..most)", "bound", "", ""]]
     for bound in bounds:
         limit = f">= {bound.at_least:g}" if bound.at_least is not None else f"<= {bound.at_most:g}"
-        cells.append([bound.name, ranged(bound.spread), f"{limit} {'' if bound.unit == 'ratio' else bound.unit}".strip(),
-                      words[bound.holds], bound.note])
+        unit = "" if bound.unit == "ratio" else f" {bound.unit}"
+        cells.append([bound.name, ranged(bound.spread), limit + unit, words[bound.holds], bound.note])
     print("\n" + "\n".join(rows_of(cells)))

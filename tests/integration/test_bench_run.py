@@ -118,7 +118,8 @@ def test_a_bound_is_missed_by_the_median_on_its_side_and_not_told_by_few_rounds(
 
 def test_what_judging_costs_is_a_difference_within_each_round():
     samples = figures.Samples()
-    for entry, latencies in ((figures.JUDGED, [110, 220, 115, 110, 110]), (figures.UNJUDGED, [100, 200, 100, 105, 100])):
+    for entry, latencies in ((figures.JUDGED, [110, 220, 115, 110, 110]),
+                             (figures.UNJUDGED, [100, 200, 100, 105, 100])):
         for value in latencies:
             samples.add("open", entry, "h1", "edu2k", {"p50_us": value, "p99_us": value * 20})
     p50, p99 = figures.judging_bounds(samples, "h1")
@@ -228,7 +229,7 @@ def test_the_held_request_is_as_long_as_a_transaction_of_load():
 
 
 @pytest.mark.parametrize("front", ["h1-tls", "h2-tls"])
-def test_a_held_connection_has_made_its_transaction_and_is_counted_once_it_is_closed(start_router, ca, homeserver, front):
+def test_a_held_connection_has_made_its_transaction_and_is_seen_to_be_closed(start_router, ca, homeserver, front):
     router = start_router(certificates=[ca.issue("a.example")], server={"authenticate": "upstream"})
     context = held.client_context(front)
     socks = [held.open_one(context, router.federation[1], front, i) for i in range(3)]
