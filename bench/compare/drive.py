@@ -8,7 +8,7 @@ from compare.contestants import CIPHERS, SERVER
 CONCURRENCY = {("h1", "edu2k"): (32, 1), ("h2", "edu2k"): (8, 8), ("h1", "large"): (8, 1), ("h2", "large"): (4, 4)}
 ORIGINS = 50
 SOURCES = 200  # networks to connect from: what one may take of the router is limited
-MEMORY_MB = 16
+MEMORY_MB = 8  # of signed transactions: more take longer to sign than to send
 TIMEOUT_S = 120
 
 
