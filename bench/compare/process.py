@@ -142,6 +142,14 @@ def flush_us(folder):
     return statistics.median(times)
 
 
+def tcp_timeouts():
+    """Retransmission timeouts of all TCP connections since the machine was started: each is a stall of 200 ms or
+    more that is nobody's doing who is measured here."""
+    lines = pathlib.Path("/proc/net/netstat").read_text(encoding="ascii").splitlines()
+    names, values = [line.split() for line in lines if line.startswith("TcpExt:")]
+    return int(dict(zip(names, values))["TCPTimeouts"])
+
+
 def cpu_model():
     for line in pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
         if line.startswith("model name"):

@@ -1,4 +1,5 @@
 """bench/run does with figures what bench/README.md says. What the figures are is no test's business."""
+import collections
 import copy
 import json
 import os
@@ -44,6 +45,38 @@ def test_a_report_becomes_rates_and_times():
 def test_a_figure_that_must_not_be_quoted_ends_the_run(text):
     with pytest.raises(drive.NotFlawless, match="who"):
         drive.read_report(text, "who")
+
+
+Target = collections.namedtuple("Target", "name")
+
+
+class Stalled(drive.Driver):
+    """Reports that are given, in place of runs."""
+
+    def __init__(self, *reports):
+        self.reports, self.n_repeated, self.n_runs = list(reports), 0, 0
+
+    def start(self, *_, **__):
+        self.n_runs += 1
+        return subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def finish(self, process, what, timeout_s=10):
+        text, _ = process.communicate(json.dumps(self.reports.pop(0)), timeout=timeout_s)
+        return drive.read_report(text, what)
+
+
+@pytest.mark.parametrize("reports, n_runs, error", [
+    ([REPORT], 1, None), ([changed(requests=0), REPORT], 2, None),
+    ([changed(requests=0)] * 3, 3, drive.NothingMeasured), ([{**REPORT, "flawless": False}], 1, drive.NotFlawless)])
+def test_a_run_that_measured_nothing_is_repeated_and_one_with_faults_is_not(reports, n_runs, error):
+    driver = Stalled(*reports)
+    target = Target("x")
+    if error is None:
+        assert driver.run(target, "h1", "edu2k", "none")["requests"] == 1000
+    else:
+        with pytest.raises(error):
+            driver.run(target, "h1", "edu2k", "none")
+    assert (driver.n_runs, driver.n_repeated) == (n_runs, min(n_runs - 1, 2))
 
 
 def test_a_process_that_was_not_watched_has_no_cpu_time():
