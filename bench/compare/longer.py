@@ -77,7 +77,6 @@ def run(world, samples, arguments, say):
     run_shapes(world, samples, arguments.rounds, say)
     run_new_connections(world, samples, arguments.rounds, say)
     run_users(world, arguments, samples, say)
-    return []
 
 
 def run_hours(world, samples, arguments, say):
@@ -97,4 +96,3 @@ def run_hours(world, samples, arguments, say):
         say(f"hours: {cells[-1][0]} of {arguments.hours}")
     print(f"\n{rate} transactions of 2 KB a second, {entry_name(EDGE)}, {FRONT_NAMES[front]}:")
     print("\n".join(rows_of(cells)))
-    return []

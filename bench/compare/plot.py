@@ -1,6 +1,6 @@
 """Two plots: latency against rate, and throughput against the size of the body."""
 from compare.contestants import PEERS
-from compare.figures import EDGE, JUDGED, PEER_ENTRIES, Samples
+from compare.figures import EDGE, JUDGED, PEER_ENTRIES
 
 SHAPES = ("edu2k", "edu10", "edu100", "full")
 SHARES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # of the contestant's own saturation
@@ -12,17 +12,21 @@ def measure_sizes(world, samples, n_rounds, say):
     for turn in range(n_rounds):
         for shape in SHAPES:
             for entry in SHOWN:
-                samples.add("closed", entry, FRONT, shape, world.driver.run(
+                samples.add("size", entry, FRONT, shape, world.driver.run(
                     world.contestants[entry.contestant], FRONT, shape, entry.claims))
         say(f"throughput against size: round {turn + 1} of {n_rounds}")
+
+
+def rate_kind(share):
+    return f"rate {share:g}"
 
 
 def measure_rates(world, samples, n_rounds, say):
     for turn in range(n_rounds):
         for share in SHARES:
             for entry in SHOWN:
-                most = samples.spread("closed", entry, FRONT, "edu2k", "requests_per_s").median
-                samples.add(("rate", share), entry, FRONT, "edu2k", world.driver.run(
+                most = samples.spread("size", entry, FRONT, "edu2k", "requests_per_s").median
+                samples.add(rate_kind(share), entry, FRONT, "edu2k", world.driver.run(
                     world.contestants[entry.contestant], FRONT, "edu2k", entry.claims, rate=max(1, int(share * most))))
         say(f"latency against rate: round {turn + 1} of {n_rounds}")
 
@@ -56,7 +60,7 @@ def draw_rates(samples, path):
                               "requests/s", "latency, µs (whole line: p50, dashed: p99)")
     for entry in SHOWN:
         def column(name, entry=entry):
-            return [samples.spread(("rate", share), entry, FRONT, "edu2k", name).median for share in SHARES]
+            return [samples.spread(rate_kind(share), entry, FRONT, "edu2k", name).median for share in SHARES]
         line, = axes.plot(column("requests_per_s"), column("p50_us"), label=label_of(entry), marker=".")
         axes.plot(column("requests_per_s"), column("p99_us"), color=line.get_color(), linestyle="--", marker=".")
     save(figure, axes, path)
@@ -67,14 +71,13 @@ def draw_sizes(samples, path):
                               "requests per second of one core")
     axes.set_xscale("log")
     for entry in SHOWN:
-        sizes = [samples.spread("closed", entry, FRONT, shape, "body_bytes").median / 1000 for shape in SHAPES]
-        axes.plot(sizes, [samples.spread("closed", entry, FRONT, shape, "per_core").median for shape in SHAPES],
+        sizes = [samples.spread("size", entry, FRONT, shape, "body_bytes").median / 1000 for shape in SHAPES]
+        axes.plot(sizes, [samples.spread("size", entry, FRONT, shape, "per_core").median for shape in SHAPES],
                   label=label_of(entry), marker=".")
     save(figure, axes, path)
 
 
-def run(world, arguments, say):
-    samples = Samples()
+def run(world, samples, arguments, say):
     world.warm_up()
     measure_sizes(world, samples, arguments.rounds, say)
     measure_rates(world, samples, arguments.rounds, say)

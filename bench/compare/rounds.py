@@ -21,6 +21,7 @@ class World:
         self.build, self.folder, self.driver, self.cpus = build, folder, driver, cpus
         self.contestants = {}
         self._running = []
+        self._is_warm = False
 
     def __enter__(self):
         try:
@@ -51,8 +52,11 @@ class World:
             self.contestants[name] = self.keep(start(self.folder, self.homeserver, pki, cpu))
 
     def warm_up(self):
-        """Pushes the lists once to each router (a second time they would never be stale) and opens the first
+        """Once: pushes the lists to each router (a second time they would never be stale) and opens the first
         connections of all."""
+        if self._is_warm:
+            return
+        self._is_warm = True
         for entry in ENTRIES:
             for front in FRONTS:
                 target = self.contestants[entry.contestant]

@@ -96,4 +96,3 @@ def run(arguments, folder, cpus, samples, say):
         measure(harness, world, type(samples)(), 1, lambda text: say(f"warming up, {text}"))
         measure(harness, world, samples, arguments.rounds, say)
         print_samples(samples)
-    return []
