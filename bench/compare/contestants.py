@@ -112,6 +112,9 @@ def haproxy_text(clear_port, tls_port, upstream_port, pem):
     return textwrap.dedent(f"""\
         global
             nbthread 1
+            # It wants two descriptors for each connection, more than a system may give; 10,000 of them fit all the same.
+            no strict-limits
+            maxconn 16000
             ssl-default-bind-ciphersuites {CIPHERS}
             ssl-default-bind-options ssl-min-ver TLSv1.3
             tune.h2.initial-window-size 1048576
