@@ -524,7 +524,7 @@ class Authority:
         self.directory = pathlib.Path(directory)
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Freshet tests")])
-        certificate = (self.builder(self._name, self._key)
+        certificate = (self._builder(self._name, self._key)
                        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
                        .add_extension(self._ca_key_usage(), critical=True).sign(self._key, hashes.SHA256()))
         self.file = self.directory / "ca.pem"
@@ -556,7 +556,7 @@ class Authority:
                 alternatives.append(x509.IPAddress(ipaddress.ip_address(name)))
             except ValueError:
                 alternatives.append(x509.DNSName(name))
-        certificate = self.builder(subject, key).add_extension(
+        certificate = self._builder(subject, key).add_extension(
             x509.SubjectAlternativeName(alternatives), critical=False).sign(self._key, hashes.SHA256())
         stem = self.directory / names[0]
         chain, key_file = stem.with_name(stem.name + ".chain.pem"), stem.with_name(stem.name + ".key.pem")
