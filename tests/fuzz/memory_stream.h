@@ -14,6 +14,7 @@ struct stream {
     const struct stream_ops *ops;
     void *arg;
     struct span input; /* of the other end, not read yet */
+    uint8_t seen;
     size_t output_size, output_max;
     bool is_ready, is_paused, is_given_up, is_broken, is_dead;
     bool has_eof; /* after the input */
@@ -188,7 +189,9 @@ void stream_write(struct stream *s, struct span bytes)
         return;
     }
     CHECK(!s->is_given_up);
-    (void)memchr(bytes.data, -1, bytes.size); /* for a sanitizer: it is all there */
+    for (size_t i = 0; i < bytes.size; i++) {
+        s->seen ^= (uint8_t)bytes.data[i]; /* for a sanitizer: it is all there */
+    }
     s->output_size += bytes.size;
     s->is_broken = s->output_size > s->output_max;
     loop_defer(s->loop, &s->kick);
