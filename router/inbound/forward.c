@@ -1,6 +1,6 @@
 #include "inbound/forward.h"
 
-#include <arpa/inet.h>
+#include "net/address.h"
 
 #include <string.h>
 
@@ -28,16 +28,6 @@ static bool is_essential(struct span name)
 static bool is_dropped(const struct http_head *head, struct span name)
 {
     return !is_essential(name) && http_head_is_hop_by_hop(head, name);
-}
-
-/* "192.0.2.1", "2001:db8::1". */
-static struct span address_text(char text[INET6_ADDRSTRLEN], const struct in6_addr *address)
-{
-    bool is_ipv4 = IN6_IS_ADDR_V4MAPPED(address);
-
-    inet_ntop(is_ipv4 ? AF_INET : AF_INET6, is_ipv4 ? &address->s6_addr[12] : address->s6_addr,
-              text, INET6_ADDRSTRLEN);
-    return span_str(text);
 }
 
 /* "what the proxies said, the peer"; data is NULL if the arena is full. */

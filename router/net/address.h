@@ -2,6 +2,7 @@
 #pragma once
 
 #include "proto/own.h"
+#include "proto/span.h"
 
 #include <netinet/in.h>
 
@@ -11,6 +12,9 @@ struct sockaddr;
 
 /* IPv4 becomes ::ffff:a.b.c.d; :: for any other family. */
 struct in6_addr address_of(const struct sockaddr *address);
+
+/* "192.0.2.1" also for ::ffff:192.0.2.1; "2001:db8::1". */
+struct span address_text(char out[INET6_ADDRSTRLEN], const struct in6_addr *address);
 
 /* True if the text is an IPv4 or IPv6 address, without brackets. Of the many ways to write the
  * former only a.b.c.d counts. */

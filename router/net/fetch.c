@@ -452,15 +452,10 @@ static void write_addresses(struct writer *out, const struct dns_addresses *addr
         if (i > 0) {
             writer_char(out, ',');
         }
-        if (IN6_IS_ADDR_V4MAPPED(address)) {
-            inet_ntop(AF_INET, address->s6_addr + 12, text, sizeof text);
-            writer_bytes(out, span_str(text));
-        } else {
-            inet_ntop(AF_INET6, address, text, sizeof text);
-            writer_char(out, '[');
-            writer_bytes(out, span_str(text));
-            writer_char(out, ']');
-        }
+        bool is_ipv4 = IN6_IS_ADDR_V4MAPPED(address);
+        writer_bytes(out, is_ipv4 ? SPAN_LIT("") : SPAN_LIT("["));
+        writer_bytes(out, address_text(text, address));
+        writer_bytes(out, is_ipv4 ? SPAN_LIT("") : SPAN_LIT("]"));
     }
 }
 

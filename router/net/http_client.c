@@ -177,6 +177,7 @@ static struct http_call *call_new(struct http_pool *pool, const struct http_head
     };
     call->task.run = free_call;
     writer_init(&call->request, HTTP_TARGET_MAX + 2 * HTTP_HEADER_BYTES_MAX);
+    writer_reserve(&call->request, HTTP_HEAD_USUAL);
     writer_init(&call->waiting, HTTP_CALL_OUTPUT_MAX);
     head_write_request(&call->request, head, span_str(pool->host_header));
     call->request_is_whole = !call->is_chunked && call->body_left == 0;

@@ -16,6 +16,7 @@ struct head_builder *head_builder_new(void)
     CHECK(b != NULL);
     memset(b, 0, offsetof(struct head_builder, at));
     writer_init(&b->bytes, HTTP_TARGET_MAX + HTTP_HEADER_BYTES_MAX);
+    writer_reserve(&b->bytes, HTTP_HEAD_USUAL);
     return b;
 }
 

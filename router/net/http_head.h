@@ -20,6 +20,9 @@ struct head_builder {
     struct http_header headers[HTTP_HEADERS_MAX];
 };
 
+/* Bytes that are set aside for one: so many a homeserver's request or answer takes. */
+enum { HTTP_HEAD_USUAL = 1024 };
+
 struct head_builder *head_builder_new(void);
 void head_builder_free(struct head_builder *b);
 

@@ -519,6 +519,22 @@ static void special_addresses_are_not_public(void **state)
     }
 }
 
+static void addresses_are_written_as_the_system_writes_them(void **state)
+{
+    static const char *const rows[] = {"0.0.0.0",         "9.10.99.100", "192.0.2.1",
+                                       "255.255.255.255", "2001:db8::1", "::"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        char text[INET6_ADDRSTRLEN];
+        struct in6_addr address;
+        assert_true(address_parse(&address, rows[i]));
+        if (!span_equal(address_text(text, &address), span_str(rows[i]))) {
+            fail_msg("row failed: %s", rows[i]);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -544,6 +560,7 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(what_cannot_be_sent_is_not, setup, teardown),
         cmocka_unit_test(special_addresses_are_not_public),
+        cmocka_unit_test(addresses_are_written_as_the_system_writes_them),
     };
 
     return cmocka_run_group_tests_name("fetch", tests, NULL, NULL);
