@@ -36,6 +36,7 @@ void micro_request_init(struct micro_request *out, unsigned shape)
         .shape = shapes[shape],
         .origins = &source->origins,
         .lists = &source->lists,
+        .n_servers = 1,
         .version = VERSION,
         .fresh_percent = 100,
     };
