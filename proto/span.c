@@ -21,6 +21,14 @@ char ascii_lower(char c)
     return c;
 }
 
+struct span span_lower(char *out, struct span text)
+{
+    for (size_t i = 0; i < text.size; i++) {
+        out[i] = ascii_lower(text.data[i]);
+    }
+    return span_of(out, text.size);
+}
+
 bool span_equal_nocase(struct span a, struct span b)
 {
     if (a.size != b.size) {

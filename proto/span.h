@@ -40,6 +40,7 @@ int span_compare(struct span a, struct span b);
 
 /* Letters of ASCII alone, whatever the locale. */
 char ascii_lower(char c);
+struct span span_lower(char *out, struct span text); /* out: text.size bytes */
 bool span_equal_nocase(struct span a, struct span b);
 
 /* The part from byte `from` on; empty if the span is shorter. */

@@ -21,13 +21,7 @@ struct hosted {
 /* Empty if it is too long. */
 static struct span lower(char out[HOST_MAX], struct span host)
 {
-    if (host.size > HOST_MAX) {
-        return span_of(out, 0);
-    }
-    for (size_t i = 0; i < host.size; i++) {
-        out[i] = ascii_lower(host.data[i]);
-    }
-    return span_of(out, host.size);
+    return host.size > HOST_MAX ? span_of(out, 0) : span_lower(out, host);
 }
 
 static void add(struct hosted *hosted, struct hosted_server *server)

@@ -122,11 +122,8 @@ static struct span lower_name(struct fields *f, struct span name)
 {
     char *at = f->names + f->names_size;
 
-    for (size_t i = 0; i < name.size; i++) {
-        at[i] = ascii_lower(name.data[i]);
-    }
     f->names_size += name.size;
-    return span_of(at, name.size);
+    return span_lower(at, name);
 }
 
 static size_t names_size(const struct http_header *headers, size_t n)

@@ -226,10 +226,7 @@ const struct tls_identity *tls_identities_find(const struct tls_identities *iden
     if (name.size == 0 || name.size > sizeof text) {
         return NULL;
     }
-    for (size_t i = 0; i < name.size; i++) {
-        text[i] = ascii_lower(name.data[i]);
-    }
-    const struct tls_identity *found = table_get(&identities->by_name, span_of(text, name.size));
+    const struct tls_identity *found = table_get(&identities->by_name, span_lower(text, name));
     char *dot = memchr(text, '.', name.size);
     if (found != NULL || dot == NULL || dot == text) {
         return found;

@@ -141,10 +141,7 @@ static bool add_name(struct tls_identity *identity, const char *text, size_t siz
     }
     char *name = malloc(size);
     CHECK(name != NULL);
-    for (size_t i = 0; i < size; i++) {
-        name[i] = ascii_lower(text[i]);
-    }
-    identity->names[identity->n_names++] = span_of(name, size);
+    identity->names[identity->n_names++] = span_lower(name, span_of(text, size));
     return true;
 }
 
