@@ -59,14 +59,14 @@ struct h2_stream {
     struct http_head head;
     bool has_exchange;
     bool request_is_whole, is_paused, wants_continue;
-    bool has_response, response_has_body, response_has_length, response_ended;
+    bool has_response, response_ended;
+    struct http_answer_body answer;
     bool is_waiting;         /* the library waits to be told of more output */
     bool is_drained;         /* the handler has to be told */
     struct timer body_timer; /* for the request's body */
     struct timer write_timer;
     uint64_t body_bytes, body_used_us, body_since_us;
     size_t unconsumed;
-    uint64_t response_left;  /* bytes of content_length to come */
     struct evbuffer *output; /* NULL: none yet */
     size_t output_size;
 };

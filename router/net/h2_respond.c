@@ -176,13 +176,6 @@ static void submit(struct h2_stream *s, const struct fields *f)
     h2_connection_kick(s->connection);
 }
 
-static void frame_response(struct h2_stream *s, unsigned status, int64_t content_length)
-{
-    s->response_has_body = http_may_have_body(s->head.method, status);
-    s->response_has_length = content_length >= 0 && status != 204;
-    s->response_left = content_length < 0 ? 0 : (uint64_t)content_length;
-}
-
 static void respond_head(struct http_exchange *ex, unsigned status,
                          const struct http_header *headers, size_t n_headers,
                          int64_t content_length)
@@ -191,17 +184,16 @@ static void respond_head(struct http_exchange *ex, unsigned status,
     struct fields f;
 
     CHECK(!s->has_response);
-    frame_response(s, status, content_length);
+    s->answer = http_answer_body(s->head.method, status, content_length);
     fields_init(&f, status, headers, n_headers);
     if (!fields_add(&f, headers, n_headers)) {
         (void)err_raise(ERR_FULL, "a response's headers cannot be sent as they are");
         fields_fini(&f);
         fields_init(&f, 500, NULL, 0);
-        frame_response(s, 500, 0);
-        s->response_has_body = false;
+        s->answer = (struct http_answer_body){.has_length = true};
     }
-    if (s->response_has_length) {
-        int n = snprintf(f.length, sizeof f.length, "%llu", (unsigned long long)s->response_left);
+    if (s->answer.has_length) {
+        int n = snprintf(f.length, sizeof f.length, "%llu", (unsigned long long)s->answer.left);
         f.list[f.n++] = field(SPAN_LIT("content-length"), span_of(f.length, (size_t)n));
     }
     submit(s, &f);
@@ -241,15 +233,10 @@ static void respond_body(struct http_exchange *ex, struct span bytes)
     struct h2_stream *s = live(ex);
 
     CHECK(s->has_response);
-    if (!s->response_has_body || bytes.size == 0) {
-        return;
+    if (http_answer_take(&s->answer, bytes)) {
+        write_output(s, bytes);
+        more_output(s);
     }
-    if (s->response_has_length) {
-        CHECK(bytes.size <= s->response_left);
-        s->response_left -= bytes.size;
-    }
-    write_output(s, bytes);
-    more_output(s);
 }
 
 static void respond_end(struct http_exchange *ex)
@@ -257,7 +244,7 @@ static void respond_end(struct http_exchange *ex)
     struct h2_stream *s = live(ex);
 
     CHECK(s->has_response);
-    if (s->response_has_body && s->response_has_length && s->response_left > 0) {
+    if (http_answer_is_short(&s->answer)) {
         h2_stream_reset(s, NGHTTP2_INTERNAL_ERROR);
     }
     s->response_ended = true;

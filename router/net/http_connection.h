@@ -45,8 +45,8 @@ struct http_connection {
     bool may_be_http2;   /* all there was so far is its preface */
     size_t preface_size; /* bytes of it that are not parsed yet */
     bool closes;         /* after the response */
-    bool has_response, response_has_body, response_is_chunked, response_has_length;
-    uint64_t response_left; /* bytes of content_length to come */
+    bool has_response, response_is_chunked;
+    struct http_answer_body answer;
 };
 
 void http_connection_accept(struct http_listener *listener, int fd, struct in6_addr peer);

@@ -36,15 +36,13 @@ static struct head_framing frame(struct http_connection *c, unsigned status, int
 {
     bool is_http10 = c->parser.http_major == 1 && c->parser.http_minor == 0;
 
-    c->response_has_body = http_may_have_body(c->head.method, status);
-    c->response_has_length = content_length >= 0 && status != 204 && status >= 200;
-    c->response_is_chunked = content_length < 0 && c->response_has_body && !is_http10;
-    c->response_left = content_length < 0 ? 0 : (uint64_t)content_length;
+    c->answer = http_answer_body(c->head.method, status, content_length);
+    c->response_is_chunked = content_length < 0 && c->answer.is_sent && !is_http10;
     c->closes = c->closes || !c->request_is_whole || c->listener->is_draining;
-    return (struct head_framing){.has_content_length = c->response_has_length,
+    return (struct head_framing){.has_content_length = c->answer.has_length,
                                  .chunked = c->response_is_chunked,
                                  .closes = c->closes,
-                                 .content_length = c->response_left};
+                                 .content_length = c->answer.left};
 }
 
 static void respond_head(struct http_exchange *ex, unsigned status,
@@ -64,7 +62,8 @@ static void respond_head(struct http_exchange *ex, unsigned status,
         static const struct http_header none[1];
         writer_reset(&head);
         c->closes = true;
-        c->response_has_body = c->response_is_chunked = c->response_has_length = false;
+        c->response_is_chunked = false;
+        c->answer = (struct http_answer_body){0};
         head_write_response(&head, 500, none, 0,
                             &(struct head_framing){.has_content_length = true, .closes = true});
     }
@@ -78,12 +77,8 @@ static void respond_body(struct http_exchange *ex, struct span bytes)
     char size_line[20];
 
     CHECK(c->has_response);
-    if (!c->response_has_body || bytes.size == 0) {
+    if (!http_answer_take(&c->answer, bytes)) {
         return;
-    }
-    if (c->response_has_length) {
-        CHECK(bytes.size <= c->response_left);
-        c->response_left -= bytes.size;
     }
     if (c->response_is_chunked) {
         int n = snprintf(size_line, sizeof size_line, "%zx\r\n", bytes.size);
@@ -100,7 +95,7 @@ static void respond_end(struct http_exchange *ex)
     struct http_connection *c = live(ex);
 
     CHECK(c->has_response);
-    if (c->response_has_body && c->response_has_length && c->response_left > 0) {
+    if (http_answer_is_short(&c->answer)) {
         cut(c);
         return;
     }

@@ -87,3 +87,30 @@ bool http_may_have_body(struct span method, unsigned status)
 {
     return status >= 200 && status != 204 && status != 304 && !span_equal(method, SPAN_LIT("HEAD"));
 }
+
+struct http_answer_body http_answer_body(struct span method, unsigned status,
+                                         int64_t content_length)
+{
+    return (struct http_answer_body){
+        .is_sent = http_may_have_body(method, status),
+        .has_length = content_length >= 0 && status != 204,
+        .left = content_length < 0 ? 0 : (uint64_t)content_length,
+    };
+}
+
+bool http_answer_take(struct http_answer_body *body, struct span bytes)
+{
+    if (!body->is_sent || bytes.size == 0) {
+        return false;
+    }
+    if (body->has_length) {
+        CHECK(bytes.size <= body->left);
+        body->left -= bytes.size;
+    }
+    return true;
+}
+
+bool http_answer_is_short(const struct http_answer_body *body)
+{
+    return body->is_sent && body->has_length && body->left > 0;
+}

@@ -27,5 +27,22 @@ enum { HTTP_ERROR_BODY_MAX = 1024 /* bytes */ };
 void http_write_error(struct writer *out, enum reject why);
 extern const struct http_header http_error_type;
 
+/* What an answer's head says of its body, and how much of that is still to come. */
+struct http_answer_body {
+    bool is_sent; /* false: none goes out, whatever the handler gives */
+    bool has_length;
+    uint64_t left; /* bytes, if it has_length */
+};
+
+/* Of an answer to that method; content_length is -1 where it is not known. */
+struct http_answer_body http_answer_body(struct span method, unsigned status,
+                                         int64_t content_length);
+
+/* For bytes of it that the handler gives. False: nothing is to be sent. */
+MUST_CHECK bool http_answer_take(struct http_answer_body *body, struct span bytes);
+
+/* Whether the handler has given less than the head says. */
+bool http_answer_is_short(const struct http_answer_body *body);
+
 /* Whether a response of that status to that method has a body at all. Source: RFC 9110 6.4.1. */
 bool http_may_have_body(struct span method, unsigned status);
