@@ -18,6 +18,10 @@ struct list {
 #define LIST_ENTRY(link_ptr, type, member)                                                         \
     ((type *)(void *)((char *)(link_ptr) - offsetof(type, member)))
 
+/* The same of one that may only be read. */
+#define LIST_ENTRY_CONST(link_ptr, type, member)                                                   \
+    ((const type *)(const void *)((const char *)(link_ptr) - offsetof(type, member)))
+
 static inline void list_init(struct list *list)
 {
     list->head.prev = list->head.next = &list->head;

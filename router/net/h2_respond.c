@@ -10,8 +10,7 @@
 
 static const struct h2_stream *live_const(const struct http_exchange *ex)
 {
-    const struct h2_stream *s =
-        (const void *)((const char *)ex - offsetof(struct h2_stream, exchange));
+    const struct h2_stream *s = LIST_ENTRY_CONST(ex, struct h2_stream, exchange);
 
     CHECK(s->has_exchange);
     return s;

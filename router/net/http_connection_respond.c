@@ -17,8 +17,7 @@ static void cut(struct http_connection *c)
 
 static const struct http_connection *live_const(const struct http_exchange *ex)
 {
-    const struct http_connection *c =
-        (const void *)((const char *)ex - offsetof(struct http_connection, exchange));
+    const struct http_connection *c = LIST_ENTRY_CONST(ex, struct http_connection, exchange);
 
     CHECK(c->has_exchange);
     return c;
