@@ -28,11 +28,26 @@ const char *unjudged_label(enum unjudged why)
     return unjudged_labels[why];
 }
 
-void matrix_error_write(struct writer *out, const char *errcode, const char *text)
+/* All but its end. */
+static void begin_error(struct writer *out, const char *errcode, const char *text)
 {
     writer_bytes(out, SPAN_LIT("{\"errcode\":"));
     writer_json_string(out, span_str(errcode));
     writer_bytes(out, SPAN_LIT(",\"error\":"));
     writer_json_string(out, span_str(text));
+}
+
+void matrix_error_write(struct writer *out, const char *errcode, const char *text)
+{
+    begin_error(out, errcode, text);
+    writer_char(out, '}');
+}
+
+void matrix_error_write_limited(struct writer *out, const char *errcode, const char *text,
+                                uint32_t retry_after_s)
+{
+    begin_error(out, errcode, text);
+    writer_bytes(out, SPAN_LIT(",\"retry_after_ms\":"));
+    writer_u64(out, retry_after_s * UINT64_C(1000));
     writer_char(out, '}');
 }

@@ -25,6 +25,10 @@ const struct reject_row *reject_row(enum reject why);
  * error response". */
 void matrix_error_write(struct writer *out, const char *errcode, const char *text);
 
+/* The same with "retry_after_ms". Source: Matrix client-server API, "Rate limiting". */
+void matrix_error_write_limited(struct writer *out, const char *errcode, const char *text,
+                                uint32_t retry_after_s);
+
 enum unjudged {
     UNJUDGED_NONE,
 #define UNJUDGED(name, text) UNJUDGED_##name,

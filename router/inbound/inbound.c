@@ -6,10 +6,8 @@
 
 #include <stdlib.h>
 
-/* What a 429 says, in seconds: about as long as it was waited for. */
-#define RETRY_AFTER_S_TEXT "5"
-
 enum {
+    RETRY_AFTER_S = BUDGET_WAIT_MS / 1000, /* what a 429 says: as long as it was waited for */
     HEADER_OVERHEAD = 32, /* bytes of a header, as HTTP/2 counts them. RFC 9113 6.5.2 */
     /* Bytes of a body that a peer may announce and have us set aside before it comes. */
     BODY_AT_ONCE = 256 << 10,
@@ -78,22 +76,22 @@ void exchange_run(struct exchange *ex)
 /* 429, with when to come back. Source: Matrix client-server API, "Rate limiting". */
 static void respond_limited(struct http_exchange *http, const struct reject_row *row)
 {
-    static const struct http_header headers[] = {
-        {SPAN_INIT("Content-Type"), SPAN_INIT("application/json")},
-        {SPAN_INIT("Retry-After"), SPAN_INIT(RETRY_AFTER_S_TEXT)},
-    };
     struct writer body;
+    struct writer seconds;
 
     writer_init(&body, 1024);
-    writer_bytes(&body, SPAN_LIT("{\"errcode\":"));
-    writer_json_string(&body, span_str(row->errcode));
-    writer_bytes(&body, SPAN_LIT(",\"error\":"));
-    writer_json_string(&body, span_str(row->text));
-    writer_bytes(&body, SPAN_LIT(",\"retry_after_ms\":" RETRY_AFTER_S_TEXT "000}"));
-    CHECK(!body.failed);
+    writer_init(&seconds, 20);
+    matrix_error_write_limited(&body, row->errcode, row->text, RETRY_AFTER_S);
+    writer_u64(&seconds, RETRY_AFTER_S);
+    CHECK(!body.failed && !seconds.failed);
+    const struct http_header headers[] = {
+        {SPAN_INIT("Content-Type"), SPAN_INIT("application/json")},
+        {SPAN_INIT("Retry-After"), writer_span(&seconds)},
+    };
     http_close_after(http);
     http_respond(http, (unsigned)row->status, headers, sizeof headers / sizeof headers[0],
                  writer_span(&body));
+    writer_fini(&seconds);
     writer_fini(&body);
 }
 
