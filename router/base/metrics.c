@@ -184,13 +184,6 @@ void metrics_gauge_set(struct metrics *metrics, enum gauge gauge, int64_t value)
     atomic_store_explicit(&metrics->gauges[gauge], value, memory_order_relaxed);
 }
 
-void metrics_gauge_add(struct metrics *metrics, enum gauge gauge, int64_t change)
-{
-    CHECK(gauge < GAUGE_COUNT);
-    int64_t old = atomic_load_explicit(&metrics->gauges[gauge], memory_order_relaxed);
-    atomic_store_explicit(&metrics->gauges[gauge], old + change, memory_order_relaxed);
-}
-
 void metrics_observe(struct metrics *metrics, enum histogram histogram, double seconds)
 {
     CHECK(histogram < HISTOGRAM_COUNT);

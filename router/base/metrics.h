@@ -144,7 +144,6 @@ void metrics_set_worker(struct metrics *metrics, int worker);
 void metrics_add(struct metrics *metrics, enum counter counter, uint64_t n);
 void metrics_add_by(struct metrics *metrics, enum counter_by counter, unsigned value, uint64_t n);
 void metrics_gauge_set(struct metrics *metrics, enum gauge gauge, int64_t value);
-void metrics_gauge_add(struct metrics *metrics, enum gauge gauge, int64_t change);
 void metrics_observe(struct metrics *metrics, enum histogram histogram, double seconds);
 
 /* The time since then, as clock_monotonic_us told it. */

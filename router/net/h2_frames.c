@@ -43,11 +43,6 @@ void h2_frames_sent_data(struct h2_frames *f)
     f->window_credit = f->window_credit < CREDIT_MAX ? f->window_credit : CREDIT_MAX;
 }
 
-bool h2_frames_is_inside(const struct h2_frames *f)
-{
-    return f->preface_left > 0 || f->head_size > 0 || f->in_block;
-}
-
 static bool count_window_update(struct h2_frames *f, bool output_waits, uint64_t now_us)
 {
     if (output_waits) {

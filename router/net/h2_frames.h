@@ -54,6 +54,3 @@ size_t h2_frames_take(enum h2_found *out, struct h2_frames *f, struct span bytes
 MUST_CHECK bool h2_frames_count(struct h2_frames *f, enum h2_counted what, uint64_t now_us);
 
 void h2_frames_sent_data(struct h2_frames *f);
-
-/* Whether a frame is there in part. */
-bool h2_frames_is_inside(const struct h2_frames *f);

@@ -77,8 +77,7 @@ static void the_text_sums_the_threads(void **state)
     metrics_add_by(&a, COUNTER_BY_refused_total, REJECT_NOT_JSON, 1);
     metrics_add_by(&a, COUNTER_BY_list_reads_total, FETCH_RESULT_BUDGET, 2);
     metrics_gauge_set(&a, GAUGE_journal_bytes, 3);
-    metrics_gauge_add(&b, GAUGE_journal_bytes, 2);
-    metrics_gauge_add(&b, GAUGE_journal_bytes, -1);
+    metrics_gauge_set(&b, GAUGE_journal_bytes, 1);
     metrics_gauge_set(&b, GAUGE_store_failed, -1);
     metrics_observe(&a, HISTOGRAM_verdict_seconds, 0.000075);
     metrics_observe(&b, HISTOGRAM_verdict_seconds, 0.5);
@@ -121,7 +120,7 @@ static void a_gauge_by_worker_has_a_sample_of_each_worker_alone(void **state)
     metrics_gauge_set(&all[0], GAUGE_connections, 5);
     metrics_gauge_set(&all[1], GAUGE_connections, 6);
     metrics_gauge_set(&all[2], GAUGE_connections, 7);
-    metrics_gauge_add(&all[2], GAUGE_queue_bytes, -1);
+    metrics_gauge_set(&all[2], GAUGE_queue_bytes, -1);
     metrics_gauge_set(&all[1], GAUGE_journal_bytes, 9);
     writer_init(&w, TEXT_MAX);
     metrics_write(&w, threads, 3);
