@@ -5,7 +5,7 @@ import time
 from compare.contestants import FRONTS, Freshet, Homeserver
 from compare.figures import EDGE, ENTRIES, JUDGED, half_of_saturation
 from compare.process import memory_kib
-from compare.rounds import rotated
+from compare.rounds import closed_round, rotated
 from compare.table import BODY_NAMES, FRONT_NAMES, entry_name, number, print_cells, ranged, rows_of
 
 SHAPES = ("full", "dendrite", "storm")
@@ -16,11 +16,7 @@ PIECE_S = 600
 
 def run_shapes(world, samples, n_rounds, say):
     for turn in range(n_rounds):
-        for front in FRONTS:
-            for shape in SHAPES:
-                for entry in rotated(ENTRIES, turn):
-                    samples.add("closed", entry, front, shape, world.driver.run(
-                        world.contestants[entry.contestant], front, shape, entry.claims))
+        closed_round(world, samples, SHAPES, turn)
         say(f"other shapes: round {turn + 1} of {n_rounds}")
     print_cells(samples, "closed", "throughput", SHAPES)
 

@@ -83,15 +83,20 @@ def rotated(entries, round_number):
     return entries[at:] + entries[:at]
 
 
+def closed_round(world, samples, bodies, number):
+    """Each front, body and contestant once, as fast as they go."""
+    for front in FRONTS:
+        for body in bodies:
+            for entry in rotated(ENTRIES, number):
+                samples.add("closed", entry, front, body, world.driver.run(
+                    world.contestants[entry.contestant], front, body, entry.claims))
+
+
 def run_closed(world, samples, verify_us, n_rounds, say):
     for number in range(n_rounds):
         for body, us in verification_us(world.build, world.cpus["router"]).items():
             verify_us.setdefault(body, []).append(us)
-        for front in FRONTS:
-            for body in BODIES:
-                for entry in rotated(ENTRIES, number):
-                    samples.add("closed", entry, front, body, world.driver.run(
-                        world.contestants[entry.contestant], front, body, entry.claims))
+        closed_round(world, samples, BODIES, number)
         say(f"throughput: round {number + 1} of {n_rounds}")
 
 
