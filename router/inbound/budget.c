@@ -29,6 +29,7 @@ struct budgets {
     struct metrics *metrics;
     struct budget_limits limits;
     uint64_t held, peak;
+    uint64_t held_by_large;
     uint64_t parsing;
     struct table accounts[BUDGET_COUNT]; /* BUDGET_PROCESS's is empty */
     struct list waiting[CLASS_COUNT];    /* oldest first */
@@ -186,6 +187,7 @@ static void take(struct budget_hold *hold, uint64_t n)
 
     hold->held += n;
     budgets->held += n;
+    budgets->held_by_large += hold->is_large ? n : 0;
     budgets->peak = at_least(budgets->held, budgets->peak);
     for (size_t i = 0; i < BUDGET_COUNT; i++) {
         if (hold->accounts[i] != NULL) {
@@ -200,6 +202,7 @@ void budget_release(struct budget_hold *hold, uint64_t n)
     CHECK(n <= hold->held);
     hold->held -= n;
     hold->budgets->held -= n;
+    hold->budgets->held_by_large -= hold->is_large ? n : 0;
     for (size_t i = 0; i < BUDGET_COUNT; i++) {
         if (hold->accounts[i] != NULL) {
             hold->accounts[i]->held -= n;
@@ -345,11 +348,16 @@ bool budget_is_waiting(const struct budget_hold *hold)
 
 bool budget_charge_now(struct budget_hold *hold, uint64_t n)
 {
-    const struct budget_limits *limits = &hold->budgets->limits;
+    const struct budgets *budgets = hold->budgets;
+    const struct budget_limits *limits = &budgets->limits;
+    uint64_t for_small = limits->process - limits->large;
 
     take(hold, n);
     hold->wants -= n < hold->wants ? n : hold->wants;
-    return hold->budgets->held <= limits->process + limits->process / 8;
+    if (hold->is_large && budgets->held_by_large > limits->large + for_small / 2) {
+        return false;
+    }
+    return budgets->held <= limits->process + limits->process / 8;
 }
 
 bool budget_move_to_origin(struct budget_hold *hold, struct span origin)

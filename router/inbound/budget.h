@@ -92,7 +92,8 @@ MUST_CHECK bool budget_charge(struct budget_hold *hold, uint64_t n);
 bool budget_is_waiting(const struct budget_hold *hold);
 
 /* For bytes that are here already: charges them whatever the budgets say, and takes them off what
- * it waits for. False if that is now too much even so, and the request must end. */
+ * it waits for. False if that is now too much even so, and the request must end: an eighth more
+ * than the process may hold, or for a large one half of what is kept for small ones. */
 bool budget_charge_now(struct budget_hold *hold, uint64_t n);
 
 void budget_release(struct budget_hold *hold, uint64_t n);

@@ -171,7 +171,7 @@ def test_an_idle_connection_does_not_delay_the_end(router):
     with contextlib.closing(connect(router.federation)):
         began = time.monotonic()
         assert router.terminate() == 0
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 30
 
 
 def reload(router):
@@ -237,7 +237,7 @@ def test_a_handshake_that_never_ends_is_not_waited_for(start_router, ca):
         with contextlib.suppress(ConnectionResetError):
             while sock.recv(4096):
                 pass
-        assert 4 < time.monotonic() - began < 12
+        assert 4 < time.monotonic() - began < 20
     assert router.metric("freshet_refused_total", reason="timeout") == 1
 
 

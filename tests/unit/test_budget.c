@@ -375,6 +375,30 @@ static void what_is_here_already_is_charged_up_to_a_point(void **state)
     fini(&f);
 }
 
+static void what_large_ones_bring_along_leaves_room_for_small_ones(void **state)
+{
+    struct fixture f;
+    struct request one;
+    struct request two;
+    struct request small;
+
+    (void)state;
+    init(&f, false);
+    open_anywhere(&one, &f, true);
+    open_anywhere(&two, &f, true);
+    open_anywhere(&small, &f, false);
+    assert_true(budget_charge(&one.hold, LARGE));
+    assert_false(budget_charge(&two.hold, 1));
+    assert_true(budget_charge_now(&two.hold, (PROCESS - LARGE) / 2));
+    assert_true(budget_charge(&small.hold, (PROCESS - LARGE) / 2));
+    assert_false(budget_charge_now(&two.hold, 1));
+    budget_close(&one.hold);
+    budget_close(&small.hold);
+    assert_true(budget_charge_now(&two.hold, 1));
+    budget_close(&two.hold);
+    fini(&f);
+}
+
 static void documents_have_a_budget(void **state)
 {
     struct fixture f;
@@ -423,6 +447,7 @@ int main(void)
         cmocka_unit_test(one_hosted_server_leaves_room_for_others),
         cmocka_unit_test(whoever_waits_too_long_is_refused_and_told_why),
         cmocka_unit_test(what_is_here_already_is_charged_up_to_a_point),
+        cmocka_unit_test(what_large_ones_bring_along_leaves_room_for_small_ones),
         cmocka_unit_test(documents_have_a_budget),
         cmocka_unit_test(new_limits_hold_at_once),
     };
