@@ -280,6 +280,7 @@ class Server:
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._open = set()
+        self._keeper = None
         self._listen(0)
 
     def _listen(self, port):
@@ -297,9 +298,13 @@ class Server:
 
     def stop(self):
         """Refuses connections from now on and closes those that are open."""
+        if self._stopping.is_set():
+            return
         self._stopping.set()
+        place = self._listener.getsockname()
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
+        self._keep(place)
         self._listener.close()
         with self._lock:
             sockets = list(self._open)
@@ -307,8 +312,15 @@ class Server:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
 
+    def _keep(self, place):
+        """Nobody else gets the port before start_again; without listen(), connections are refused."""
+        self._keeper = socket.socket(self._listener.family)
+        self._keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._keeper.bind(place)
+
     def start_again(self):
         self._listen(self.port)
+        self._keeper.close()
 
     def on(self, prefix, answer, method=None):
         """From now on answers paths that begin so with an Answer, or with what a function of the request returns."""
