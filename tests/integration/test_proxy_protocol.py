@@ -155,11 +155,20 @@ def can_shake(router, ca, header=b"", source="127.0.0.1"):
         return False
 
 
+def is_limited(router, ca, knock_options, shake_options):
+    """Whether handshakes are refused; a token comes every 20 ms, so it is tried more than once."""
+    knock(router, 2 * HANDSHAKES_BURST, **knock_options)
+    for _ in range(40):
+        knock(router, 50, **knock_options)
+        if not can_shake(router, ca, **shake_options):
+            return True
+    return False
+
+
 def test_a_network_that_begins_too_many_handshakes_is_closed_but_others_are_not(start_router, ca, homeserver):
     router = start_router(certificates=[ca.issue("a.example")], workers=1)
     assert can_shake(router, ca)
-    knock(router, 2 * HANDSHAKES_BURST, source="127.0.0.7")
-    assert not can_shake(router, ca, source="127.0.0.8")  # of the same /24
+    assert is_limited(router, ca, {"source": "127.0.0.7"}, {"source": "127.0.0.8"})  # of the same /24
     assert can_shake(router, ca, source="127.0.1.1")
     router.wait_metric("freshet_refused_total", HANDSHAKES_BURST // 4, reason="handshakes")
     wait_until(lambda: can_shake(router, ca, source="127.0.0.8"), "a token for it")
@@ -171,7 +180,6 @@ def test_behind_a_trusted_proxy_the_client_is_limited_and_not_the_proxy(start_ro
     knock(router, 2 * HANDSHAKES_BURST)
     assert router.metric("freshet_refused_total", reason="handshakes") == 0
     assert can_shake(router, ca)
-    knock(router, 2 * HANDSHAKES_BURST, proxy_header("203.0.113.5"))
-    assert not can_shake(router, ca, proxy_header("203.0.113.77"))
+    assert is_limited(router, ca, {"header": proxy_header("203.0.113.5")}, {"header": proxy_header("203.0.113.77")})
     assert can_shake(router, ca, proxy_header("203.0.114.5"))
     assert can_shake(router, ca)
