@@ -1,5 +1,7 @@
 #include "proto/canonical.h"
 
+#include "proto/json_text.h"
+
 #include <stdint.h>
 
 enum step { STEP_VALUE, STEP_CLOSED, STEP_BAD };
@@ -28,34 +30,12 @@ static bool take_literal(struct span *rest, struct span literal)
     return is_there;
 }
 
-static bool take_digits(struct span *rest)
-{
-    size_t n = 0;
-
-    while (n < rest->size && rest->data[n] >= '0' && rest->data[n] <= '9') {
-        n++;
-    }
-    *rest = span_skip(*rest, n);
-    return n > 0;
-}
-
-/* Any number token of RFC 8259, section 6. */
 static bool take_number(struct span *rest)
 {
-    (void)take(rest, '-');
-    if (!take(rest, '0') && !take_digits(rest)) {
-        return false;
-    }
-    if (take(rest, '.') && !take_digits(rest)) {
-        return false;
-    }
-    if (!take(rest, 'e') && !take(rest, 'E')) {
-        return true;
-    }
-    if (!take(rest, '+')) {
-        (void)take(rest, '-');
-    }
-    return take_digits(rest);
+    size_t n = json_number_length(*rest);
+
+    *rest = span_skip(*rest, n);
+    return n > 0;
 }
 
 /* The byte meant by the escape that the text begins with, if that is its canonical spelling; -1
@@ -83,66 +63,6 @@ static int escaped_byte(size_t *length, struct span text)
     return memchr(meanings, byte, sizeof meanings - 1) == NULL ? byte : -1;
 }
 
-/* Whether the second byte rules out overlong forms, surrogates and what is above U+10FFFF.
- * Source: Unicode, table 3-7, "Well-Formed UTF-8 Byte Sequences". */
-static bool second_byte_is_valid(uint8_t first, uint8_t second)
-{
-    uint8_t low = first == 0xe0 ? 0xa0 : first == 0xf0 ? 0x90 : 0x80;
-    uint8_t high = first == 0xed ? 0x9f : first == 0xf4 ? 0x8f : 0xbf;
-
-    return second >= low && second <= high;
-}
-
-/* Bytes of the multi-byte character that the text begins with; 0 if it is not valid UTF-8. */
-static size_t utf8_length(struct span text)
-{
-    uint8_t first = (uint8_t)text.data[0];
-    size_t n = first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
-
-    if (first < 0xc2 || first > 0xf4 || text.size < n ||
-        !second_byte_is_valid(first, (uint8_t)text.data[1])) {
-        return 0;
-    }
-    for (size_t i = 2; i < n; i++) {
-        if (((uint8_t)text.data[i] & 0xc0) != 0x80) {
-            return 0;
-        }
-    }
-    return n;
-}
-
-static bool is_plain(char c)
-{
-    return c >= 0x20 && (uint8_t)c < 0x80 && c != '"' && c != '\\';
-}
-
-/* Of eight bytes, whether all are plain; keys and ciphertext are nearly always. */
-static bool eight_are_plain(const char *at)
-{
-    const uint64_t ones = UINT64_MAX / 255;
-    const uint64_t tops = ones * 0x80;
-    uint64_t word;
-
-    memcpy(&word, at, sizeof word);
-    uint64_t quote = word ^ ones * '"';
-    uint64_t backslash = word ^ ones * '\\';
-    /* x - 1 sets the top bit of a byte that is 0 (or has it already, which is not plain either). */
-    return ((word | (word - ones * 0x20) | (quote - ones) | (backslash - ones)) & tops) == 0;
-}
-
-static size_t plain_length(struct span text)
-{
-    size_t n = 0;
-
-    while (text.size - n >= sizeof(uint64_t) && eight_are_plain(text.data + n)) {
-        n += sizeof(uint64_t);
-    }
-    while (n < text.size && is_plain(text.data[n])) {
-        n++;
-    }
-    return n;
-}
-
 /* Bytes of the escape or multi-byte character that the text begins with; 0 if it is not canonical.
  */
 static size_t special_length(struct span text)
@@ -152,7 +72,7 @@ static size_t special_length(struct span text)
     if (text.data[0] == '\\') {
         return escaped_byte(&length, text) < 0 ? 0 : length;
     }
-    return utf8_length(text); /* 0 for a control character too */
+    return json_multibyte_length(text); /* 0 for a control character too */
 }
 
 /* *out is what stands between the quotes, still escaped. */
@@ -164,7 +84,7 @@ static bool take_string(struct span *out, struct span *rest)
         return false;
     }
     while (true) {
-        n += plain_length(span_skip(*rest, n));
+        n += json_plain_length(span_skip(*rest, n));
         if (n == rest->size || rest->data[n] == '"') {
             break;
         }

@@ -1,0 +1,162 @@
+#include "proto/json_text.h"
+
+#include <endian.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+enum {
+    WORD_SIZE = sizeof(uint64_t),
+    SHORT_SIZE = 4 * WORD_SIZE, /* of names and ids; longer is ciphertext, mostly */
+    BLOCK_SIZE = 8 * WORD_SIZE,
+};
+
+static const uint64_t ones = UINT64_MAX / 255;        /* 1 in each byte */
+static const uint64_t tops = UINT64_MAX / 255 * 0x80; /* the top bit of each */
+
+static bool is_plain(char c)
+{
+    return c >= 0x20 && (uint8_t)c < 0x80 && c != '"' && c != '\\';
+}
+
+/* Eight bytes of text, the first the lowest. */
+static uint64_t word_at(const char *at)
+{
+    uint64_t word;
+
+    memcpy(&word, at, sizeof word);
+    return le64toh(word);
+}
+
+/* Sets the top bit of the first byte that is not plain. Of those after it too, or not: what a
+ * subtraction borrows spoils them. */
+static uint64_t mark_odd(uint64_t word)
+{
+    /* Flipping bit 1 brings the quote, 0x22, next to the control characters, and none of them
+     * away. Less than what is subtracted gets the top bit, and so do bytes that have it. */
+    return word | ((word ^ ones * 2) - ones * 0x21) | ((word ^ ones * '\\') - ones);
+}
+
+/* Bytes below the first that is marked. */
+static size_t unmarked_length(uint64_t marks)
+{
+    uint64_t lower = ((marks & (~marks + 1)) >> 7) - 1;
+
+    return (lower & ones) * ones >> 56;
+}
+
+/* The same for each byte on its own, and without a branch, so that compilers make it vector
+ * instructions. */
+static bool block_is_plain(const char *at)
+{
+    uint8_t marks = 0;
+
+    for (size_t i = 0; i < BLOCK_SIZE; i++) {
+        uint8_t c = (uint8_t)at[i];
+        marks |= (uint8_t)(c | ((c ^ 2) - 0x21) | ((c ^ '\\') - 1));
+    }
+    return marks < 0x80;
+}
+
+static size_t plain_blocks_length(struct span text)
+{
+    size_t n = 0;
+
+    while (text.size - n >= BLOCK_SIZE && block_is_plain(text.data + n)) {
+        n += BLOCK_SIZE;
+    }
+    return n;
+}
+
+size_t json_plain_length(struct span text)
+{
+    size_t n = 0;
+
+    while (text.size - n >= WORD_SIZE) {
+        uint64_t marks = mark_odd(word_at(text.data + n)) & tops;
+        if (marks != 0) {
+            return n + unmarked_length(marks);
+        }
+        n += WORD_SIZE;
+        if (n == SHORT_SIZE) {
+            n += plain_blocks_length(span_skip(text, n));
+        }
+    }
+    while (n < text.size && is_plain(text.data[n])) {
+        n++;
+    }
+    return n;
+}
+
+/* Whether the second byte rules out overlong forms, surrogates and what is above U+10FFFF.
+ * Source: Unicode, table 3-7, "Well-Formed UTF-8 Byte Sequences". */
+static bool second_byte_is_valid(uint8_t first, uint8_t second)
+{
+    uint8_t low = first == 0xe0 ? 0xa0 : first == 0xf0 ? 0x90 : 0x80;
+    uint8_t high = first == 0xed ? 0x9f : first == 0xf4 ? 0x8f : 0xbf;
+
+    return second >= low && second <= high;
+}
+
+size_t json_multibyte_length(struct span text)
+{
+    uint8_t first = text.size == 0 ? 0 : (uint8_t)text.data[0];
+    size_t n = first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
+
+    if (first < 0xc2 || first > 0xf4 || text.size < n ||
+        !second_byte_is_valid(first, (uint8_t)text.data[1])) {
+        return 0;
+    }
+    for (size_t i = 2; i < n; i++) {
+        if (((uint8_t)text.data[i] & 0xc0) != 0x80) {
+            return 0;
+        }
+    }
+    return n;
+}
+
+static bool is_at(struct span text, size_t n, char c)
+{
+    return n < text.size && text.data[n] == c;
+}
+
+static size_t digits_length(struct span text, size_t from)
+{
+    size_t n = from;
+
+    while (n < text.size && text.data[n] >= '0' && text.data[n] <= '9') {
+        n++;
+    }
+    return n - from;
+}
+
+/* Of the fraction or exponent after its first byte; 0 if there are no digits. */
+static size_t with_digits(struct span text, size_t from, size_t length)
+{
+    size_t digits = digits_length(text, from + length);
+
+    return digits == 0 ? 0 : length + digits;
+}
+
+size_t json_number_length(struct span text)
+{
+    size_t sign = is_at(text, 0, '-') ? 1 : 0;
+    size_t whole = is_at(text, sign, '0') ? 1 : digits_length(text, sign);
+    size_t n = sign + whole;
+
+    if (whole == 0) {
+        return 0;
+    }
+    if (is_at(text, n, '.')) {
+        size_t fraction = with_digits(text, n, 1);
+        if (fraction == 0) {
+            return 0;
+        }
+        n += fraction;
+    }
+    if (is_at(text, n, 'e') || is_at(text, n, 'E')) {
+        bool has_sign = is_at(text, n + 1, '+') || is_at(text, n + 1, '-');
+        size_t exponent = with_digits(text, n, has_sign ? 2 : 1);
+        return exponent == 0 ? 0 : n + exponent;
+    }
+    return n;
+}
