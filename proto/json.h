@@ -1,4 +1,4 @@
-/* JSON documents, read only; the one place that knows the JSON library. */
+/* JSON documents, read only. */
 #pragma once
 
 #include "proto/arena.h"
@@ -20,14 +20,15 @@ enum json_error {
                      */
     JSON_TOO_DEEP,  /* more than JSON_MAX_DEPTH containers inside each other */
     JSON_TOO_MANY,  /* more than JSON_MAX_VALUES values */
-    JSON_NO_ROOM,   /* the arena's cap was reached */
+    JSON_NO_ROOM,   /* the arena's cap was reached, or the text is 4 GiB or more */
 };
 
 /* limits.md, "Transactions": beyond these a document is relayed unjudged. */
 enum { JSON_MAX_DEPTH = 128, JSON_MAX_VALUES = 100000 };
 
 /* Parses a whole document. Numbers are kept as their tokens. A document that is malformed is
- * JSON_MALFORMED whatever its size or depth. The text must outlive the document. */
+ * JSON_MALFORMED whatever its size or depth. The text must outlive the document: strings without
+ * escapes, and numbers, are views of it. */
 MUST_CHECK enum json_error json_parse(const struct json_value **out, struct arena *arena,
                                       struct span text);
 

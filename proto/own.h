@@ -5,6 +5,9 @@
 #define PRINTF_LIKE(fmt_arg, first_arg) __attribute__((format(printf, fmt_arg, first_arg)))
 #define NORETURN                        __attribute__((noreturn))
 
+/* Seldom called: kept out of its callers, which are fast. */
+#define APART __attribute__((noinline))
+
 /* Runs free_fn(&variable) when the variable goes out of scope. */
 #define AUTO(free_fn) __attribute__((cleanup(free_fn)))
 

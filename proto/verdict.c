@@ -6,7 +6,7 @@
 #include "proto/names.h"
 
 enum {
-    /* What the JSON library needs for a document: bytes for each byte of it, and for any. */
+    /* What json_parse needs for a document: bytes for each byte of it, and for any. */
     PARSE_PER_BYTE = 32,
     PARSE_LEAST = 64 * 1024,
 };

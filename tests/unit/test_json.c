@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 #include <cmocka.h>
 
@@ -29,6 +30,55 @@ static const struct row rows[] = {
     {"NaN", SPAN_INIT("[NaN]"), JSON_MALFORMED},
     {"a comment", SPAN_INIT("[]/**/"), JSON_MALFORMED},
     {"a control character in a string", SPAN_INIT("[\"\n\"]"), JSON_MALFORMED},
+    {"white space around everything", SPAN_INIT(" \t\r\n{ \"a\" : [ 1 , 2 ] } \n"), JSON_OK},
+    {"white space that is none in JSON", SPAN_INIT("[\f1]"), JSON_MALFORMED},
+    {"a NUL byte after the document", SPAN_INIT("[]\0"), JSON_MALFORMED},
+    {"a string alone", SPAN_INIT("\"a\""), JSON_OK},
+    {"two values", SPAN_INIT("1 2"), JSON_MALFORMED},
+    {"a comma before the first member", SPAN_INIT("{,\"a\":1}"), JSON_MALFORMED},
+    {"a name alone", SPAN_INIT("{\"a\"}"), JSON_MALFORMED},
+    {"a name that is a number", SPAN_INIT("{1:1}"), JSON_MALFORMED},
+    {"a name without a value", SPAN_INIT("{\"a\":}"), JSON_MALFORMED},
+    {"an array closed as an object", SPAN_INIT("[{\"a\":1]}"), JSON_MALFORMED},
+    {"an array that is not closed", SPAN_INIT("[[]"), JSON_MALFORMED},
+    {"a string that is not closed", SPAN_INIT("[\"abc"), JSON_MALFORMED},
+    {"an escape that is cut off", SPAN_INIT("\"\\"), JSON_MALFORMED},
+    {"an unknown escape", SPAN_INIT("\"\\v\""), JSON_MALFORMED},
+    {"an escape with three digits", SPAN_INIT("\"\\u123\""), JSON_MALFORMED},
+    {"an escape with a wrong digit", SPAN_INIT("\"\\u12g4\""), JSON_MALFORMED},
+    {"a low surrogate first", SPAN_INIT("\"\\udc00\\ud800\""), JSON_MALFORMED},
+    {"a high surrogate before another", SPAN_INIT("\"\\ud800\\udbff\""), JSON_MALFORMED},
+    {"a high surrogate before a letter", SPAN_INIT("\"\\ud800\\u0041\""), JSON_MALFORMED},
+    {"a surrogate in UTF-8", SPAN_INIT("\"\xed\xa0\x80\""), JSON_MALFORMED},
+    {"a character over U+10FFFF", SPAN_INIT("\"\xf4\x90\x80\x80\""), JSON_MALFORMED},
+    {"a character that is cut off", SPAN_INIT("\"\xe2\x82\""), JSON_MALFORMED},
+    {"an overlong encoding of three bytes", SPAN_INIT("\"\xe0\x9f\xbf\""), JSON_MALFORMED},
+    {"a fraction without digits", SPAN_INIT("[1.]"), JSON_MALFORMED},
+    {"a number that begins with its fraction", SPAN_INIT("[.5]"), JSON_MALFORMED},
+    {"an exponent without digits", SPAN_INIT("[1e+]"), JSON_MALFORMED},
+    {"a minus alone", SPAN_INIT("-"), JSON_MALFORMED},
+    {"a plus", SPAN_INIT("+1"), JSON_MALFORMED},
+    {"a literal that is cut off", SPAN_INIT("tru"), JSON_MALFORMED},
+    {"a literal that goes on", SPAN_INIT("[nullx]"), JSON_MALFORMED},
+};
+
+/* What a string means, and whether it is a view of the text. */
+static const struct {
+    struct span text;
+    struct span meaning;
+    bool is_view;
+} strings[] = {
+    {SPAN_INIT("\"\""), SPAN_INIT(""), true},
+    {SPAN_INIT("\"abc\""), SPAN_INIT("abc"), true},
+    {SPAN_INIT("\"\x7f\xc2\x80\xef\xbf\xbf\xf4\x8f\xbf\xbf\""),
+     SPAN_INIT("\x7f\xc2\x80\xef\xbf\xbf\xf4\x8f\xbf\xbf"), true},
+    {SPAN_INIT("\"\\\"\\\\\\/\\b\\f\\n\\r\\t\""), SPAN_INIT("\"\\/\b\f\n\r\t"), false},
+    {SPAN_INIT("\"\\u0000\\u007F\\u0080\\u07ff\""), SPAN_INIT("\0\x7f\xc2\x80\xdf\xbf"), false},
+    {SPAN_INIT("\"\\u0800\\ud7FF\\uE000\\uffff\""),
+     SPAN_INIT("\xe0\xa0\x80\xed\x9f\xbf\xee\x80\x80\xef\xbf\xbf"), false},
+    {SPAN_INIT("\"\\ud800\\udc00\\uDBFF\\uDFFF\""), SPAN_INIT("\xf0\x90\x80\x80\xf4\x8f\xbf\xbf"),
+     false},
+    {SPAN_INIT("\"before\\u0041\xc3\xa9\\nafter\""), SPAN_INIT("beforeA\xc3\xa9\nafter"), false},
 };
 
 static enum json_error parse(const struct json_value **out, struct arena *arena, struct span text)
@@ -73,6 +123,69 @@ static void depth_and_count_are_bounded(void **state)
     }
 }
 
+static size_t put(char *text, size_t at, struct span bytes)
+{
+    memcpy(text + at, bytes.data, bytes.size);
+    return at + bytes.size;
+}
+
+static bool is_object_at(size_t level)
+{
+    return level % 3 != 0;
+}
+
+static void what_is_malformed_is_so_however_deep(void **state)
+{
+    enum { LEVELS = 1000 };
+    static char text[LEVELS * (sizeof "{\"a\":" + 1)];
+    const struct json_value *root;
+    size_t n = 0;
+
+    for (size_t i = 0; i < LEVELS; i++) {
+        n = put(text, n, is_object_at(i) ? SPAN_LIT("{\"a\":") : SPAN_LIT("["));
+    }
+    n = put(text, n, SPAN_LIT("1"));
+    for (size_t i = LEVELS; i > 0; i--) {
+        n = put(text, n, is_object_at(i - 1) ? SPAN_LIT("}") : SPAN_LIT("]"));
+    }
+    assert_int_equal(parse(&root, *state, span_of(text, n)), JSON_TOO_DEEP);
+    assert_int_equal(parse(&root, *state, span_of(text, n - 1)), JSON_MALFORMED);
+    for (size_t i = n - LEVELS; i < n; i++) {
+        char right = text[i];
+        text[i] = right == '}' ? ']' : '}';
+        assert_int_equal(parse(&root, *state, span_of(text, n)), JSON_MALFORMED);
+        text[i] = right;
+    }
+}
+
+/* Of documents as large as a body may be. */
+static void memory_is_bounded_by_the_number_of_values(void **state)
+{
+    enum { N_STRINGS = 2 << 20, ENOUGH = 8 << 20 /* bytes */ };
+    const size_t half = (size_t)6 << 20;
+    char *text = malloc(2 * half);
+    struct arena arena;
+    const struct json_value *root;
+    size_t n = 0;
+
+    (void)state;
+    assert_non_null(text);
+    memset(text, '[', half);
+    memset(text + half, ']', half);
+    arena_init(&arena, ENOUGH);
+    assert_int_equal(parse(&root, &arena, span_of(text, 2 * half)), JSON_TOO_MANY);
+    assert_int_equal(parse(&root, &arena, span_of(text, 2 * half - 1)), JSON_MALFORMED);
+    n = put(text, n, SPAN_LIT("["));
+    for (size_t i = 0; i < N_STRINGS; i++) {
+        n = put(text, n, SPAN_LIT("\"\\n\","));
+    }
+    n = put(text, n, SPAN_LIT("1]"));
+    assert_int_equal(parse(&root, &arena, span_of(text, n)), JSON_TOO_MANY);
+    assert_int_equal(parse(&root, &arena, span_of(text, n - 1)), JSON_MALFORMED);
+    arena_fini(&arena);
+    free(text);
+}
+
 static void siblings_of_deep_values_do_not_add_to_the_depth(void **state)
 {
     static char text[1000 * 5 + 2];
@@ -87,6 +200,47 @@ static void siblings_of_deep_values_do_not_add_to_the_depth(void **state)
     text[5000] = ']';
     assert_int_equal(parse(&root, *state, span_of(text, 5001)), JSON_OK);
     assert_int_equal(json_size(root), 1000);
+}
+
+static void strings_mean_what_the_row_says(void **state)
+{
+    const struct json_value *root;
+
+    for (size_t i = 0; i < sizeof strings / sizeof strings[0]; i++) {
+        struct span text = strings[i].text;
+        assert_int_equal(parse(&root, *state, text), JSON_OK);
+        struct span got = json_string(root);
+        bool is_view = got.data > text.data && got.data < text.data + text.size;
+        if (!span_equal(got, strings[i].meaning) || is_view != strings[i].is_view) {
+            fail_msg("row failed: %s", text.data);
+        }
+    }
+}
+
+/* Whatever the words and blocks in which strings are looked through; no byte beyond is read. */
+static void every_byte_counts_wherever_it_stands(void **state)
+{
+    enum { SIZE = 200 };
+    const struct json_value *root;
+
+    for (size_t size = 2; size < SIZE; size++) {
+        char *text = malloc(size);
+        assert_non_null(text);
+        memset(text, 'x', size);
+        text[0] = text[size - 1] = '"';
+        assert_int_equal(parse(&root, *state, span_of(text, size)), JSON_OK);
+        assert_int_equal(json_string(root).size, size - 2);
+        assert_int_equal(parse(&root, *state, span_of(text, size - 1)), JSON_MALFORMED);
+        for (int byte = 0; size > 2 && byte < 256; byte++) {
+            size_t at = 1 + ((size_t)byte * 7 + size) % (size - 2);
+            text[at] = (char)byte;
+            bool is_plain = byte >= 0x20 && byte < 0x80 && byte != '"' && byte != '\\';
+            assert_int_equal(parse(&root, *state, span_of(text, size)),
+                             is_plain ? JSON_OK : JSON_MALFORMED);
+            text[at] = 'x';
+        }
+        free(text);
+    }
 }
 
 static void an_arena_too_small_is_no_room(void **state)
@@ -184,7 +338,11 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_text_is_what_the_row_says),
         cmocka_unit_test(depth_and_count_are_bounded),
+        cmocka_unit_test(what_is_malformed_is_so_however_deep),
+        cmocka_unit_test(memory_is_bounded_by_the_number_of_values),
         cmocka_unit_test(siblings_of_deep_values_do_not_add_to_the_depth),
+        cmocka_unit_test(strings_mean_what_the_row_says),
+        cmocka_unit_test(every_byte_counts_wherever_it_stands),
         cmocka_unit_test(an_arena_too_small_is_no_room),
         cmocka_unit_test(members_are_found_and_iterated_in_order),
         cmocka_unit_test(only_plain_integers_in_range_are_integers),
