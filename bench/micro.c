@@ -56,6 +56,7 @@ struct micro {
     struct list_update update;
     struct store *store;
     struct journal *journal;
+    struct list_marks *marks;
     struct lists *lists;
     struct metrics metrics, journal_metrics;
     int counter; /* of instructions; -1: the kernel has none for us */
@@ -141,6 +142,16 @@ static void run_lookups(struct micro *m)
     }
 }
 
+/* The same from memory, as for those asked for again. */
+static void run_glances(struct micro *m)
+{
+    struct list_glance glance;
+
+    for (uint32_t i = 0; i < m->results.batches.n; i++) {
+        CHECK(lists_glance(&glance, m->lists, MICRO_SERVER, m->results.batches.batches[i].user_id));
+    }
+}
+
 static void run_judge(struct micro *m)
 {
     for (uint32_t i = 0; i < m->results.batches.n; i++) {
@@ -199,6 +210,7 @@ static const struct stage stages[] = {
     {"batch", run_batch},
     {"hash a list", run_list_hash},
     {"look up lists", run_lookups},
+    {"glance at lists", run_glances},
     {"judge claims", run_judge},
     {"write the reply", run_reply},
 };
@@ -424,9 +436,10 @@ static void open_store(struct micro *m, struct arena *arena, const char *folder)
 {
     metrics_init(&m->metrics);
     metrics_init(&m->journal_metrics);
+    m->marks = list_marks_new();
     CHECK(store_open(&m->store, folder, MAP_BYTES) == ERR_OK &&
           journal_start(&m->journal, m->store, &m->journal_metrics, QUEUE_MAX) == ERR_OK &&
-          lists_new(&m->lists, m->store, m->journal, &m->metrics) == ERR_OK);
+          lists_new(&m->lists, m->store, m->journal, m->marks, &m->metrics) == ERR_OK);
     for (uint32_t user = MICRO_N_USERS; user > 0; user--) {
         arena_reset(arena);
         store_list(m, arena, user - 1);
@@ -441,6 +454,7 @@ static void close_store(struct micro *m, const char *folder)
 
     lists_free(m->lists);
     journal_stop(m->journal);
+    list_marks_free(m->marks);
     store_close(m->store);
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         snprintf(path, sizeof path, "%s/%s", folder, names[i]);

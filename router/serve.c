@@ -44,6 +44,7 @@ struct daemon {
     struct signals *signals;
     struct store *store;
     struct journal *journal;
+    struct list_marks *list_marks;
     struct lists *lists;
     struct ask_ring *key_ring, *read_ring;
     struct admin_server *admin;
@@ -270,13 +271,16 @@ static void make_metrics(struct daemon *d)
 
 static enum err open_store(struct daemon *d)
 {
+    d->list_marks = list_marks_new();
     enum err err =
         store_open(&d->store, d->settings->config->data_dir, (size_t)1 << STORE_MAP_BYTES_LOG2);
 
     if (err == ERR_OK) {
         err = journal_start(&d->journal, d->store, journal_metrics(d), JOURNAL_BYTES_MAX);
     }
-    return err != ERR_OK ? err : lists_new(&d->lists, d->store, d->journal, main_metrics(d));
+    return err != ERR_OK
+               ? err
+               : lists_new(&d->lists, d->store, d->journal, d->list_marks, main_metrics(d));
 }
 
 static enum err make_workers(struct daemon *d)
@@ -287,6 +291,7 @@ static enum err make_workers(struct daemon *d)
         .settings = d->settings,
         .store = d->store,
         .journal = d->journal,
+        .list_marks = d->list_marks,
         .key_ring = d->key_ring,
         .read_ring = d->read_ring,
         .port = config->listen.federation.address.port,
@@ -390,6 +395,7 @@ static void end(struct daemon *d)
     ask_ring_free(d->key_ring);
     ask_ring_free(d->read_ring);
     lists_free(d->lists);
+    list_marks_free(d->list_marks);
     store_close(d->store);
     signals_free(d->signals);
     mailbox_free(d->box);

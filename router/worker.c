@@ -309,7 +309,8 @@ static enum err open_listener(struct worker *worker)
 static enum err make_lists(struct worker *worker)
 {
     const struct worker_options *options = &worker->options;
-    enum err err = lists_new(&worker->lists, options->store, options->journal, options->metrics);
+    enum err err = lists_new(&worker->lists, options->store, options->journal, options->list_marks,
+                             options->metrics);
 
     if (err != ERR_OK) {
         return err;

@@ -20,6 +20,7 @@ struct worker_options {
     struct settings *settings; /* the worker takes a reference of its own */
     struct store *store;
     struct journal *journal;
+    struct list_marks *list_marks;
     struct metrics *metrics;       /* the worker's own */
     struct ask_ring *key_ring;     /* with n_workers ports */
     struct ask_ring *read_ring;    /* with n_workers ports */

@@ -50,12 +50,12 @@ static struct list_read_request request_for(const struct exchange *ex, struct sp
 }
 
 static void set_verdict(struct judgement *judgement, enum verdict verdict,
-                        const struct device_list *list)
+                        const struct dlh *current)
 {
     judgement->verdict = verdict;
-    judgement->has_current = list != NULL;
-    if (list != NULL) {
-        judgement->current = list->current;
+    judgement->has_current = current != NULL;
+    if (current != NULL) {
+        judgement->current = *current;
     }
 }
 
@@ -88,7 +88,7 @@ static void judge_after_read(struct recipient_read *self, const struct device_li
         if (judgement->verdict == VERDICT_UNKNOWN) {
             enum verdict verdict =
                 judge_read(&judging->needs_second[i], after, &judgement->offer->claim);
-            set_verdict(judgement, verdict, after);
+            set_verdict(judgement, verdict, &after->current);
             struct judged_claim claim = judged_claim_of(self->ex, judgement);
             if (verdict != VERDICT_FRESH) {
                 judged_remember(self->ex->inbound->parts.judged, &claim);
@@ -133,32 +133,57 @@ static void start_read(struct exchange *ex, const struct batch *batch, size_t fi
     list_read_start(ex->inbound->parts.reader, &self->read, &request, on_read, self);
 }
 
+/* What is known of one recipient's list, from memory and, only if that is not enough, the store. */
+struct known_list {
+    struct list_glance glance;
+    struct device_list list;
+    bool has_glance, has_looked, has_list;
+};
+
+static enum judge_need judge_known(struct judgement *judgement, struct exchange *ex,
+                                   struct known_list *known, int64_t now_ms)
+{
+    const struct claim *claim = &judgement->offer->claim;
+    int64_t max_age_ms = (int64_t)ex->inbound->settings.max_age_s * 1000;
+    enum judge_need need;
+
+    if (known->has_glance && judge_glance(&known->glance, claim, now_ms, max_age_ms)) {
+        set_verdict(judgement, VERDICT_FRESH, &known->glance.current);
+        return JUDGE_DONE;
+    }
+    if (!known->has_looked) {
+        known->has_looked = true;
+        known->has_list = lists_get(&known->list, ex->inbound->parts.lists, &ex->document,
+                                    ex->server->name, judgement->user_id) == ERR_OK;
+    }
+    const struct device_list *list = known->has_list ? &known->list : NULL;
+    enum verdict verdict = judge_cached(&need, list, claim, now_ms, max_age_ms);
+    set_verdict(judgement, verdict, list == NULL ? NULL : &list->current);
+    return need;
+}
+
 /* What the stored list says of each usable claim in the batch. */
 static void judge_batch(struct exchange *ex, const struct batch *batch, int64_t now_ms)
 {
-    const struct inbound_settings *settings = &ex->inbound->settings;
     struct judging *judging = ex->judging;
-    struct device_list list;
+    struct known_list known;
     size_t first = judging->n;
-    bool has_list = false;
     bool needs_read = false;
     bool is_new = false;
 
     for (uint32_t i = 0; i < batch->n_offers; i++) {
         const struct offer *offer = &batch->offers[i];
-        enum judge_need need = JUDGE_DONE;
         if (offer->claim_result != CLAIM_USABLE) {
             continue;
         }
         if (judging->n == first) {
-            has_list = lists_get(&list, ex->inbound->parts.lists, &ex->document, ex->server->name,
-                                 batch->user_id) == ERR_OK;
+            known.has_looked = false;
+            known.has_glance = lists_glance(&known.glance, ex->inbound->parts.lists,
+                                            ex->server->name, batch->user_id);
         }
         struct judgement *judgement = &judging->verdicts[judging->n++];
         *judgement = (struct judgement){.user_id = batch->user_id, .offer = offer};
-        enum verdict verdict = judge_cached(&need, has_list ? &list : NULL, &offer->claim, now_ms,
-                                            (int64_t)settings->max_age_s * 1000);
-        set_verdict(judgement, verdict, has_list ? &list : NULL);
+        enum judge_need need = judge_known(judgement, ex, &known, now_ms);
         needs_read = needs_read || need == JUDGE_READ;
         is_new = is_new || (need == JUDGE_READ && !is_repeated(ex, judgement));
     }

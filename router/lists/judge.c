@@ -1,8 +1,8 @@
 #include "lists/judge.h"
 
-static bool is_current(const struct device_list *list, const struct claim *claim)
+static bool is_claimed(const struct dlh *hash, const struct claim *claim)
 {
-    return memcmp(&list->current, &claim->hash, sizeof claim->hash) == 0;
+    return memcmp(hash, &claim->hash, sizeof claim->hash) == 0;
 }
 
 /* A list that was true twice in the past may come back a third time, beyond what was read. */
@@ -11,7 +11,7 @@ static bool was_true_once(const struct device_list *list, const struct claim *cl
     uint32_t n_times = 0;
 
     for (uint32_t i = 0; i < list->n_history; i++) {
-        n_times += memcmp(&list->history[i].hash, &claim->hash, sizeof claim->hash) == 0;
+        n_times += is_claimed(&list->history[i].hash, claim);
     }
     return n_times == 1;
 }
@@ -58,7 +58,7 @@ enum verdict judge_read(bool *out_second, const struct device_list *after,
     if (!claim->has_hash) {
         return claim->has_stream ? judge_stream(after, claim->stream_id) : VERDICT_UNKNOWN;
     }
-    if (is_current(after, claim)) {
+    if (is_claimed(&after->current, claim)) {
         return VERDICT_FRESH;
     }
     /* Without a position of ours a claimed one cannot be shown not to exceed it. */
@@ -71,10 +71,16 @@ enum verdict judge_read(bool *out_second, const struct device_list *after,
 }
 
 /* A clock that was set back makes no copy young. */
-static bool is_young(const struct device_list *list, int64_t now_ms, int64_t max_age_ms)
+static bool is_young(int64_t read_started_ms, int64_t now_ms, int64_t max_age_ms)
 {
-    return max_age_ms > 0 && list->read_started_ms <= now_ms &&
-           list->read_started_ms >= now_ms - max_age_ms;
+    return max_age_ms > 0 && read_started_ms <= now_ms && read_started_ms >= now_ms - max_age_ms;
+}
+
+bool judge_glance(const struct list_glance *glance, const struct claim *claim, int64_t now_ms,
+                  int64_t max_age_ms)
+{
+    return claim->has_hash && is_claimed(&glance->current, claim) &&
+           (glance->pushed || is_young(glance->read_started_ms, now_ms, max_age_ms));
 }
 
 enum verdict judge_cached(enum judge_need *out_need, const struct device_list *list,
@@ -89,7 +95,7 @@ enum verdict judge_cached(enum judge_need *out_need, const struct device_list *l
     if (list != NULL && list->pushed) { /* its own confirming read */
         return judge_read(&second, list, claim);
     }
-    if (list != NULL && is_young(list, now_ms, max_age_ms) &&
+    if (list != NULL && is_young(list->read_started_ms, now_ms, max_age_ms) &&
         judge_read(&second, list, claim) == VERDICT_FRESH) {
         return VERDICT_FRESH;
     }

@@ -11,6 +11,8 @@ struct lists {
     const struct store *store;
     struct store_reader *reader;
     struct journal *journal;
+    struct list_marks *marks;
+    struct glances *glances;   /* of what was read from the store */
     struct list pending;       /* oldest first; the journal completes them in this order */
     struct table pending_last; /* by store_key: the newest that changes that list */
 };
@@ -24,6 +26,7 @@ struct pending {
     atomic_bool is_done; /* set by the journal thread */
     struct store_key key;
     struct list_update update;
+    struct list_marks *marks;
     struct device_list after; /* as it leaves the list, if nobody else changes it meanwhile */
     void (*done)(void *arg, enum err result);
     void *arg;
@@ -69,7 +72,7 @@ static void drop_done(struct lists *lists, bool also_others)
 }
 
 enum err lists_new(struct lists **out, struct store *store, struct journal *journal,
-                   struct metrics *metrics)
+                   struct list_marks *marks, struct metrics *metrics)
 {
     struct lists *lists = calloc(1, sizeof *lists);
 
@@ -81,6 +84,8 @@ enum err lists_new(struct lists **out, struct store *store, struct journal *jour
     }
     lists->store = store;
     lists->journal = journal;
+    lists->marks = marks;
+    lists->glances = glances_new(marks);
     list_init(&lists->pending);
     table_init(&lists->pending_last);
     *out = lists;
@@ -92,6 +97,7 @@ void lists_free(struct lists *lists)
     if (lists != NULL) {
         drop_done(lists, true);
         table_fini(&lists->pending_last);
+        glances_free(lists->glances);
         store_reader_free(lists->reader);
         free(lists);
     }
@@ -159,7 +165,21 @@ enum err lists_get(struct device_list *out, struct lists *lists, struct arena *a
 
     drop_done(lists, false);
     const struct pending *pending = table_get(&lists->pending_last, span_of_key(&key));
-    return pending != NULL ? get_pending(out, arena, pending) : get_stored(out, lists, arena, &key);
+    if (pending != NULL) {
+        return get_pending(out, arena, pending);
+    }
+    uint64_t mark = glances_mark(lists->glances, server, user_id);
+    enum err result = get_stored(out, lists, arena, &key);
+    if (result == ERR_OK) {
+        glances_put(lists->glances, out, mark);
+    }
+    return result;
+}
+
+bool lists_glance(struct list_glance *out, const struct lists *lists, struct span server,
+                  struct span user_id)
+{
+    return glances_get(out, lists->glances, server, user_id);
 }
 
 static enum err store_list(struct store_txn *txn, const struct store_key *key,
@@ -207,6 +227,7 @@ static void pending_done(void *arg, enum err result)
 {
     struct pending *pending = arg;
 
+    list_marks_changed(pending->marks, pending->update.server, pending->update.user_id);
     if (pending->done != NULL) {
         pending->done(pending->arg, result);
     }
@@ -268,6 +289,7 @@ enum err lists_submit_update(struct lists *lists, const struct list_update *upda
     struct pending *pending = pending_new(update);
     bool changes = foresee(pending, lists);
 
+    pending->marks = lists->marks;
     pending->done = done;
     pending->arg = arg;
     enum err result = journal_submit(lists->journal, &pending->ticket);
@@ -278,6 +300,7 @@ enum err lists_submit_update(struct lists *lists, const struct list_update *upda
     list_append(&lists->pending, &pending->link);
     if (changes) {
         table_put(&lists->pending_last, span_of_key(&pending->key), pending);
+        list_marks_changed(lists->marks, update->server, update->user_id);
     }
     return ERR_OK;
 }

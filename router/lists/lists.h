@@ -3,6 +3,7 @@
 
 #include "base/err.h"
 #include "lists/device_list.h"
+#include "lists/glance.h"
 #include "proto/arena.h"
 #include "proto/own.h"
 #include "store/journal.h"
@@ -12,9 +13,9 @@
 
 struct lists;
 
-/* One per thread; `metrics` is that thread's own. */
+/* One per thread, all with the same marks; `metrics` is that thread's own. */
 MUST_CHECK enum err lists_new(struct lists **out, struct store *store, struct journal *journal,
-                              struct metrics *metrics);
+                              struct list_marks *marks, struct metrics *metrics);
 void lists_free(struct lists *lists); /* updates submitted before are still stored */
 
 /* True once the store has failed: what it holds is not brought up to date any more, so nothing may
@@ -27,6 +28,10 @@ bool lists_failed(const struct lists *lists);
  * counts as none); ERR_NO_MEMORY if the arena is full. */
 MUST_CHECK enum err lists_get(struct device_list *out, struct lists *lists, struct arena *arena,
                               struct span server, struct span user_id);
+
+/* What lists_get would give, if this thread has it in memory. */
+MUST_CHECK bool lists_glance(struct list_glance *out, const struct lists *lists, struct span server,
+                             struct span user_id);
 
 /* Has the journal apply the update to what is stored then; everything is copied. `done` runs on the
  * journal thread, exactly once if this returned ERR_OK, else not at all; it may be NULL. ERR_FULL

@@ -48,6 +48,7 @@ struct read_rig {
     struct metrics journal_metrics;
     struct store *store;
     struct journal *journal;
+    struct list_marks *marks;
     struct loop *loop;
     struct http_listener *listener;
     struct http_pool *pool;
@@ -289,7 +290,8 @@ static inline void worker_init(struct read_rig *rig, size_t index)
     struct list_reader_options with_lists = options;
 
     metrics_init(&worker->metrics);
-    assert_int_equal(lists_new(&worker->lists, rig->store, rig->journal, &worker->metrics), ERR_OK);
+    assert_int_equal(
+        lists_new(&worker->lists, rig->store, rig->journal, rig->marks, &worker->metrics), ERR_OK);
     with_lists.lists = worker->lists;
     assert_int_equal(list_reader_new(&worker->reader, &with_lists), ERR_OK);
 }
@@ -320,6 +322,7 @@ static inline int read_rig_setup(void **state)
     writer_init(&rig->target, RECORD_MAX);
     writer_init(&rig->host, RECORD_MAX);
     writer_init(&rig->authorization, RECORD_MAX);
+    rig->marks = list_marks_new();
     store_dir_make(&rig->dir);
     assert_int_equal(store_open(&rig->store, rig->dir.path, MAP_BYTES), ERR_OK);
     assert_int_equal(
@@ -355,6 +358,7 @@ static inline int read_rig_teardown(void **state)
     ask_ring_free(rig->ring);
     loop_free(rig->loop);
     journal_stop(rig->journal);
+    list_marks_free(rig->marks);
     store_close(rig->store);
     store_dir_remove(&rig->dir);
     writer_fini(&rig->method);

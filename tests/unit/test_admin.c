@@ -28,6 +28,7 @@ struct fixture {
     struct metrics *all[2];
     struct store *store;
     struct journal *journal;
+    struct list_marks *marks;
     struct lists *lists;
     atomic_bool is_draining;
     struct admin_context context;
@@ -51,7 +52,8 @@ static int setup(void **state)
     store_dir_make(&f->dir);
     assert_int_equal(store_open(&f->store, f->dir.path, MAP_BYTES), ERR_OK);
     assert_int_equal(journal_start(&f->journal, f->store, &f->journal_metrics, QUEUE_MAX), ERR_OK);
-    assert_int_equal(lists_new(&f->lists, f->store, f->journal, &f->metrics), ERR_OK);
+    f->marks = list_marks_new();
+    assert_int_equal(lists_new(&f->lists, f->store, f->journal, f->marks, &f->metrics), ERR_OK);
     f->context = (struct admin_context){.store = f->store,
                                         .lists = f->lists,
                                         .metrics = &f->metrics,
@@ -69,6 +71,7 @@ static int teardown(void **state)
 
     lists_free(f->lists);
     journal_stop(f->journal);
+    list_marks_free(f->marks);
     store_close(f->store);
     store_dir_remove(&f->dir);
     free(f);

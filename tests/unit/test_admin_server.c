@@ -25,6 +25,7 @@ struct fixture {
     struct metrics *all[2];
     struct store *store;
     struct journal *journal;
+    struct list_marks *marks;
     struct lists *lists;
     struct loop *loop;
     struct admin_server *server;
@@ -80,7 +81,8 @@ static int setup(void **state)
     snprintf(f->socket_path, sizeof f->socket_path, "%s/admin.sock", f->dir.path);
     assert_int_equal(store_open(&f->store, f->dir.path, MAP_BYTES), ERR_OK);
     assert_int_equal(journal_start(&f->journal, f->store, &f->journal_metrics, QUEUE_MAX), ERR_OK);
-    assert_int_equal(lists_new(&f->lists, f->store, f->journal, &f->metrics), ERR_OK);
+    f->marks = list_marks_new();
+    assert_int_equal(lists_new(&f->lists, f->store, f->journal, f->marks, &f->metrics), ERR_OK);
     assert_int_equal(loop_new(&f->loop), ERR_OK);
     f->context = (struct admin_context){.store = f->store,
                                         .lists = f->lists,
@@ -104,6 +106,7 @@ static int teardown(void **state)
     admin_server_free(f->server);
     loop_free(f->loop);
     lists_free(f->lists);
+    list_marks_free(f->marks);
     store_close(f->store);
     store_dir_remove(&f->dir);
     CHECK(pthread_mutex_destroy(&f->gate) == 0);

@@ -356,6 +356,30 @@ static void a_read_is_wanted_only_where_the_copy_cannot_tell(void **state)
     }
 }
 
+static void a_glance_shows_what_is_fresh_by_its_hash_and_nothing_else(void **state)
+{
+    size_t n_shown = 0;
+
+    for (size_t i = 0; i < sizeof cached_rows / sizeof cached_rows[0]; i++) {
+        const struct cached_row *row = &cached_rows[i];
+        struct device_list list;
+        struct claim claim = claim_of(row->hash, row->stream_id);
+        if (!build(&list, *state, row->steps, NOW - row->age_ms)) {
+            continue;
+        }
+        struct list_glance glance = {.current = list.current,
+                                     .read_started_ms = list.read_started_ms,
+                                     .pushed = row->pushed};
+        bool is_shown = judge_glance(&glance, &claim, NOW, row->max_age_ms);
+        if (is_shown != (row->want == VERDICT_FRESH && row->hash != NULL)) {
+            print_error("row failed: %s\n", row->name);
+            fail();
+        }
+        n_shown += is_shown;
+    }
+    assert_true(n_shown >= 2);
+}
+
 static int setup(void **state)
 {
     static struct arena arena;
@@ -376,6 +400,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_claim_is_judged_by_what_was_read),
         cmocka_unit_test(a_read_is_wanted_only_where_the_copy_cannot_tell),
+        cmocka_unit_test(a_glance_shows_what_is_fresh_by_its_hash_and_nothing_else),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);

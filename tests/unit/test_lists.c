@@ -20,6 +20,7 @@ struct fixture {
     struct metrics journal_metrics;
     struct store *store;
     struct journal *journal;
+    struct list_marks *marks;
     struct lists *lists;
     struct arena arena;
 };
@@ -33,7 +34,8 @@ static int setup(void **state)
     store_dir_make(&f->dir);
     assert_int_equal(store_open(&f->store, f->dir.path, MAP_BYTES), ERR_OK);
     assert_int_equal(journal_start(&f->journal, f->store, &f->journal_metrics, QUEUE_MAX), ERR_OK);
-    assert_int_equal(lists_new(&f->lists, f->store, f->journal, &f->metrics), ERR_OK);
+    f->marks = list_marks_new();
+    assert_int_equal(lists_new(&f->lists, f->store, f->journal, f->marks, &f->metrics), ERR_OK);
     *state = f;
     return 0;
 }
@@ -44,6 +46,7 @@ static int teardown(void **state)
 
     lists_free(f->lists);
     journal_stop(f->journal);
+    list_marks_free(f->marks);
     store_close(f->store);
     store_dir_remove(&f->dir);
     arena_fini(&f->arena);
@@ -154,7 +157,7 @@ static void what_is_on_its_way_is_known_before_the_disk_has_it(void **state)
     struct lists *others = NULL; /* another thread's */
     struct device_list list;
 
-    assert_int_equal(lists_new(&others, f->store, f->journal, &f->metrics), ERR_OK);
+    assert_int_equal(lists_new(&others, f->store, f->journal, f->marks, &f->metrics), ERR_OK);
     assert_int_equal(journal_submit(f->journal, &gate.ticket), ERR_OK);
     assert_int_equal(lists_submit_update(f->lists, &a, NULL, NULL), ERR_OK);
     assert_known(f, f->lists, "A", 0);
@@ -166,6 +169,47 @@ static void what_is_on_its_way_is_known_before_the_disk_has_it(void **state)
     submit(f, "C", 40); /* so all before it are done */
     assert_known(f, others, "C", 2);
     assert_known(f, f->lists, "C", 2);
+    lists_free(others);
+}
+
+/* Whether a glance shows the list with that one device; NULL: whether it shows none. */
+static bool glance_shows(const struct lists *lists, const char *device)
+{
+    struct list_glance glance;
+    bool has = lists_glance(&glance, lists, LISTS_SERVER, LISTS_USER);
+
+    if (device == NULL || !has) {
+        return device == NULL && !has;
+    }
+    struct dlh hash = hash_of(device);
+    return memcmp(&glance.current, &hash, sizeof hash) == 0;
+}
+
+static void a_glance_shows_only_what_nobody_has_changed(void **state)
+{
+    struct fixture *f = *state;
+    struct gate gate = {.ticket = {.apply = wait_for_gate, .done = ignore_result, .arg = &gate}};
+    struct list_update b = update_of(&f->arena, "B", 20, 20);
+    struct lists *others = NULL; /* another thread's */
+
+    assert_int_equal(lists_new(&others, f->store, f->journal, f->marks, &f->metrics), ERR_OK);
+    submit(f, "A", 10);
+    assert_true(glance_shows(f->lists, NULL) && glance_shows(others, NULL));
+    assert_known(f, f->lists, "A", 0);
+    assert_known(f, others, "A", 0);
+    assert_true(glance_shows(f->lists, "A") && glance_shows(others, "A"));
+    assert_int_equal(journal_submit(f->journal, &gate.ticket), ERR_OK);
+    assert_int_equal(lists_submit_update(f->lists, &b, NULL, NULL), ERR_OK);
+    assert_true(glance_shows(f->lists, NULL)); /* as soon as this thread knows better */
+    assert_known(f, f->lists, "B", 1);
+    assert_true(glance_shows(f->lists, NULL)); /* not from what is on its way */
+    assert_known(f, others, "A", 0);
+    assert_true(glance_shows(others, "A")); /* what is committed */
+    atomic_store(&gate.is_open, true);
+    submit(f, "C", 40);
+    assert_true(glance_shows(f->lists, NULL) && glance_shows(others, NULL));
+    assert_known(f, others, "C", 2);
+    assert_true(glance_shows(others, "C") && glance_shows(f->lists, NULL));
     lists_free(others);
 }
 
@@ -202,7 +246,7 @@ static void lists_may_go_before_their_updates_are_stored(void **state)
     struct list_update a = update_of(&f->arena, "A", 10, 10);
     struct lists *others = NULL;
 
-    assert_int_equal(lists_new(&others, f->store, f->journal, &f->metrics), ERR_OK);
+    assert_int_equal(lists_new(&others, f->store, f->journal, f->marks, &f->metrics), ERR_OK);
     assert_int_equal(journal_submit(f->journal, &gate.ticket), ERR_OK);
     assert_int_equal(lists_submit_update(others, &a, NULL, NULL), ERR_OK);
     lists_free(others);
@@ -218,6 +262,8 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(an_arena_that_is_full_is_said_to_be, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_on_its_way_is_known_before_the_disk_has_it, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(a_glance_shows_only_what_nobody_has_changed, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(
             an_empty_list_is_stored_only_for_who_had_another_or_pushed_it, setup, teardown),
