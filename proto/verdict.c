@@ -9,6 +9,7 @@ enum {
     /* What json_parse needs for a document: bytes for each byte of it, and for any. */
     PARSE_PER_BYTE = 32,
     PARSE_LEAST = 64 * 1024,
+    ROW_USUAL = 192, /* bytes of a verdict with names of some 30 bytes */
 };
 
 const char *verdict_label(enum verdict verdict)
@@ -23,17 +24,11 @@ const char *verdict_label(enum verdict verdict)
     return labels[verdict];
 }
 
-/* ,"name": */
-static void write_name(struct writer *out, struct span name)
-{
-    writer_char(out, ',');
-    writer_json_string(out, name);
-    writer_char(out, ':');
-}
+#define MEMBER(name) SPAN_LIT(",\"" name "\":")
 
-static void write_hash(struct writer *out, struct span name, const struct dlh *hash)
+static void write_hash(struct writer *out, struct span member, const struct dlh *hash)
 {
-    write_name(out, name);
+    writer_bytes(out, member);
     writer_char(out, '"');
     dlh_write(out, hash);
     writer_char(out, '"');
@@ -55,13 +50,13 @@ static void write_ids(struct writer *out, const struct offer *offer)
 {
     size_t n = 0;
 
-    write_name(out, SPAN_LIT("message_ids"));
+    writer_bytes(out, MEMBER("message_ids"));
     writer_char(out, '[');
     for (uint32_t i = 0; i < offer->n_message_ids; i++) {
         write_id(out, &n, offer->message_ids[i]);
     }
     writer_char(out, ']');
-    write_name(out, SPAN_LIT("msgids"));
+    writer_bytes(out, MEMBER("msgids"));
     writer_char(out, '[');
     n = 0;
     for (uint32_t i = 0; i < offer->n_messages; i++) {
@@ -77,18 +72,18 @@ static void write_row(struct writer *out, const struct judgement *judgement, boo
 
     writer_bytes(out, SPAN_LIT("{\"user_id\":"));
     writer_json_string(out, judgement->user_id);
-    write_name(out, SPAN_LIT("sender"));
+    writer_bytes(out, MEMBER("sender"));
     writer_json_string(out, judgement->offer->sender);
-    write_name(out, SPAN_LIT("verdict"));
+    writer_bytes(out, MEMBER("verdict"));
     writer_json_string(out, span_str(verdict_label(judgement->verdict)));
     if (claim->has_hash) {
-        write_hash(out, SPAN_LIT("claimed"), &claim->hash);
+        write_hash(out, MEMBER("claimed"), &claim->hash);
     } else {
-        write_name(out, SPAN_LIT("claimed_stream_id"));
+        writer_bytes(out, MEMBER("claimed_stream_id"));
         writer_i64(out, claim->stream_id);
     }
     if (is_stale && judgement->has_current) {
-        write_hash(out, SPAN_LIT("current"), &judgement->current);
+        write_hash(out, MEMBER("current"), &judgement->current);
     }
     if (is_stale && with_ids) {
         write_ids(out, judgement->offer);
@@ -96,18 +91,20 @@ static void write_row(struct writer *out, const struct judgement *judgement, boo
     writer_char(out, '}');
 }
 
-/* Adds the row if it fits, without its ids if it must; `row` is scratch. */
-static void add_row(struct writer *rows, struct writer *row, const struct judgement *judgement)
+/* Adds the row if it fits and leaves room for the bracket, without its ids if it must. */
+static void add_row(struct writer *rows, const struct judgement *judgement)
 {
+    size_t before = rows->size;
+
     for (int with_ids = 1; with_ids >= 0; with_ids--) {
-        writer_reset(row);
-        write_row(row, judgement, with_ids == 1);
-        size_t separator = rows->size > 1 ? 1 : 0; /* none after the opening bracket */
-        if (!row->failed && row->size + separator < rows->max - rows->size) {
-            writer_bytes(rows, span_of(",", separator));
-            writer_bytes(rows, writer_span(row));
+        if (before > 1) {
+            writer_char(rows, ',');
+        }
+        write_row(rows, judgement, with_ids == 1);
+        if (!rows->failed && rows->size < rows->max) {
             return;
         }
+        writer_truncate(rows, before);
     }
 }
 
@@ -119,15 +116,13 @@ static bool is_answered(const struct judgement *judgement)
 /* The array; false if there is nothing to say. */
 static bool write_rows(struct writer *rows, const struct judgement *judgements, size_t n)
 {
-    AUTO(writer_fini) struct writer row;
-
-    writer_init(&row, VERDICTS_SIZE_MAX);
+    writer_reserve(rows, n < VERDICTS_SIZE_MAX / ROW_USUAL ? n * ROW_USUAL : VERDICTS_SIZE_MAX);
     writer_char(rows, '[');
     for (int stale = 1; stale >= 0; stale--) {
         for (size_t i = 0; i < n; i++) {
             bool is_stale = judgements[i].verdict == VERDICT_STALE;
             if (is_answered(&judgements[i]) && is_stale == (stale == 1)) {
-                add_row(rows, &row, &judgements[i]);
+                add_row(rows, &judgements[i]);
             }
         }
     }

@@ -1,6 +1,8 @@
 #include "proto/writer.h"
 
 #include "proto/check.h"
+#include "proto/json_text.h"
+#include "proto/own.h"
 
 #include <stdlib.h>
 
@@ -19,7 +21,13 @@ void writer_fini(struct writer *w)
 
 void writer_reset(struct writer *w)
 {
-    w->size = 0;
+    writer_truncate(w, 0);
+}
+
+void writer_truncate(struct writer *w, size_t size)
+{
+    CHECK(size <= w->size);
+    w->size = size;
     w->failed = false;
 }
 
@@ -37,21 +45,25 @@ void writer_reserve(struct writer *w, size_t n)
     }
 }
 
-static bool make_room(struct writer *w, size_t more)
+APART static bool grow(struct writer *w, size_t more)
 {
     if (w->failed || more > w->max - w->size) {
         w->failed = true;
         return false;
     }
-    if (more <= w->capacity - w->size) {
-        return true;
-    }
-    size_t capacity = w->capacity == 0 ? FIRST_CAPACITY : w->capacity;
+    size_t first = w->max < FIRST_CAPACITY ? w->max : FIRST_CAPACITY;
+    size_t capacity = w->capacity == 0 ? first : w->capacity;
     while (capacity < w->size + more) {
         capacity = capacity > w->max / 2 ? w->max : capacity * 2;
     }
     grow_to(w, capacity);
     return true;
+}
+
+/* The capacity is never more than the maximum. */
+static inline bool make_room(struct writer *w, size_t more)
+{
+    return (more <= w->capacity - w->size && !w->failed) || grow(w, more);
 }
 
 void writer_bytes(struct writer *w, struct span bytes)
@@ -64,7 +76,9 @@ void writer_bytes(struct writer *w, struct span bytes)
 
 void writer_char(struct writer *w, char c)
 {
-    writer_bytes(w, span_of(&c, 1));
+    if (make_room(w, 1)) {
+        w->data[w->size++] = c;
+    }
 }
 
 void writer_u64(struct writer *w, uint64_t value)
@@ -91,9 +105,12 @@ static const char hex_digits[] = "0123456789abcdef";
 
 void writer_hex(struct writer *w, const uint8_t *bytes, size_t n)
 {
+    if (!make_room(w, 2 * n)) {
+        return;
+    }
     for (size_t i = 0; i < n; i++) {
-        writer_char(w, hex_digits[bytes[i] >> 4]);
-        writer_char(w, hex_digits[bytes[i] & 15]);
+        w->data[w->size++] = hex_digits[bytes[i] >> 4];
+        w->data[w->size++] = hex_digits[bytes[i] & 15];
     }
 }
 
@@ -112,11 +129,11 @@ static void write_escape(struct writer *w, unsigned char c)
     writer_hex(w, &c, 1);
 }
 
-void writer_json_string(struct writer *w, struct span utf8)
+/* Between the quotes. */
+APART static void write_odd_string(struct writer *w, struct span utf8)
 {
     size_t plain_from = 0;
 
-    writer_char(w, '"');
     for (size_t i = 0; i < utf8.size; i++) {
         unsigned char c = (unsigned char)utf8.data[i];
         if (c >= 0x20 && c != '"' && c != '\\') {
@@ -127,6 +144,18 @@ void writer_json_string(struct writer *w, struct span utf8)
         plain_from = i + 1;
     }
     writer_bytes(w, span_skip(utf8, plain_from));
+}
+
+void writer_json_string(struct writer *w, struct span utf8)
+{
+    size_t plain = json_plain_length(utf8);
+
+    writer_char(w, '"');
+    if (plain == utf8.size) {
+        writer_bytes(w, utf8);
+    } else {
+        write_odd_string(w, utf8);
+    }
     writer_char(w, '"');
 }
 

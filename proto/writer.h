@@ -20,6 +20,9 @@ void writer_fini(struct writer *w);
 void writer_reserve(struct writer *w, size_t n); /* room for n bytes in all, within its maximum */
 void writer_reset(struct writer *w);             /* empties it, clears `failed`, keeps the memory */
 
+/* Takes back what was written since it had that size, also if that failed. */
+void writer_truncate(struct writer *w, size_t size);
+
 void writer_bytes(struct writer *w, struct span bytes);
 void writer_char(struct writer *w, char c);
 void writer_u64(struct writer *w, uint64_t value);                 /* decimal */
