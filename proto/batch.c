@@ -164,12 +164,12 @@ static bool add_edu(struct draft *draft, const struct edu *edu, struct span host
         return false;
     }
     while (json_next(&iter, &user, &devices)) {
-        if (!user_id_parse(&id, user)) {
-            draft->out->n_odd_identifier++;
-        } else if (!span_equal(id.server, hosted_server)) {
+        if (user_id_is_of(user, hosted_server)) {
+            add_piece(draft, edu, user, devices);
+        } else if (user_id_parse(&id, user)) {
             draft->out->n_not_hosted++;
         } else {
-            add_piece(draft, edu, user, devices);
+            draft->out->n_odd_identifier++;
         }
     }
     return true;

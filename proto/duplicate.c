@@ -22,21 +22,7 @@ static enum duplicate search(struct duplicate_scratch *scratch, const struct jso
 
 enum duplicate duplicate_among(struct duplicate_scratch *scratch, const struct json_value *object)
 {
-    struct json_iter iter = json_iterate(object);
-    struct span last = {0};
-    struct span name;
-    const struct json_value *value;
-
-    if (!json_is_object(object)) {
-        return DUPLICATE_NONE;
-    }
-    for (size_t n = 0; json_next(&iter, &name, &value); n++) {
-        if (n > 0 && span_compare(last, name) >= 0) {
-            return search(scratch, object);
-        }
-        last = name;
-    }
-    return DUPLICATE_NONE;
+    return json_is_sorted(object) ? DUPLICATE_NONE : search(scratch, object);
 }
 
 static size_t push(struct json_iter *levels, size_t depth, const struct json_value *container)
@@ -52,6 +38,9 @@ enum duplicate duplicate_inside(struct duplicate_scratch *scratch, const struct 
     enum duplicate found = duplicate_among(scratch, value);
     size_t depth = 0;
 
+    if (json_is_sorted_throughout(value)) {
+        return DUPLICATE_NONE;
+    }
     levels[depth++] = json_iterate(value);
     while (depth > 0 && found == DUPLICATE_NONE) {
         if (!json_next(&levels[depth - 1], NULL, &value)) {

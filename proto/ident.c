@@ -60,6 +60,18 @@ bool server_name_is_valid(struct span name)
     return host == name.size || port_is_valid(span_skip(name, host));
 }
 
+bool user_id_is_of(struct span user_id, struct span server)
+{
+    if (user_id.size < server.size + 2 || user_id.size > IDENT_MAX || user_id.data[0] != '@') {
+        return false;
+    }
+    size_t localpart = user_id.size - server.size - 2;
+    return user_id.data[1 + localpart] == ':' &&
+           span_equal(span_skip(user_id, localpart + 2), server) &&
+           memchr(user_id.data + 1, ':', localpart) == NULL &&
+           memchr(user_id.data + 1, '\0', localpart) == NULL;
+}
+
 bool user_id_parse(struct user_id *out, struct span text)
 {
     if (text.size == 0 || text.size > IDENT_MAX || text.data[0] != '@' ||

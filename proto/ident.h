@@ -22,3 +22,6 @@ struct user_id {
 /* False unless it is '@', a localpart without ':' or NUL, ':', and a valid server name, within
  * IDENT_MAX. Source: Matrix specification, appendices, "User Identifiers". */
 MUST_CHECK bool user_id_parse(struct user_id *out, struct span text);
+
+/* True if user_id_parse would find this server, whose name is valid; at less cost. */
+bool user_id_is_of(struct span user_id, struct span server);

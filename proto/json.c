@@ -3,6 +3,7 @@
 #include "proto/check.h"
 #include "proto/json_text.h"
 
+#include <endian.h>
 #include <stdlib.h>
 
 enum { INTEGER_DIGITS_MAX = 16 /* of 2^53 - 1 */ };
@@ -12,12 +13,25 @@ static const int64_t integer_max = (INT64_C(1) << 53) - 1;
 /* The values of a document, and the names of members, stand in one array in the order of the
  * text: a container, then all that is inside it. */
 struct json_value {
-    uint32_t type; /* enum json_type */
+    uint8_t type;  /* enum json_type */
+    uint8_t flags; /* of a container: UNSORTED and so on */
     uint32_t size; /* bytes of a string or number, members or elements, 1 for true */
     union {
         const char *text; /* of a string or number */
         size_t extent;    /* of a container: values from itself to its end */
     };
+};
+
+enum {
+    UNSORTED = 1,        /* the names do not ascend strictly */
+    UNSORTED_INSIDE = 2, /* those of an object inside do not */
+};
+
+/* A container that is open. */
+struct level {
+    uint32_t at;        /* where its value is */
+    uint32_t last_name; /* where that is */
+    uint64_t last_prefix;
 };
 
 enum step {
@@ -36,8 +50,9 @@ struct reader {
     size_t n_values;
     size_t depth; /* containers that are open */
     size_t deepest;
-    uint32_t *open; /* where each is; those over JSON_MAX_DEPTH share the last place */
-    uint8_t *kinds; /* a bit for each: whether it is an object */
+    struct level *levels; /* of each; those over JSON_MAX_DEPTH share the last place */
+    struct level *top;    /* the innermost's */
+    uint8_t *kinds;       /* a bit for each: whether it is an object */
     size_t kinds_size;
     bool is_object; /* the innermost */
     bool has_no_room;
@@ -48,7 +63,7 @@ static size_t least(size_t a, size_t b)
     return a < b ? a : b;
 }
 
-static struct span rest_of(const struct reader *r)
+static inline struct span rest_of(const struct reader *r)
 {
     return span_of(r->at, (size_t)(r->end - r->at));
 }
@@ -106,8 +121,8 @@ static inline bool add_value(struct reader *r, struct json_value value)
 
 static inline bool add_text(struct reader *r, enum json_type type, struct span text)
 {
-    return add_value(
-        r, (struct json_value){.type = type, .size = (uint32_t)text.size, .text = text.data});
+    return add_value(r, (struct json_value){
+                            .type = (uint8_t)type, .size = (uint32_t)text.size, .text = text.data});
 }
 
 APART static bool grow_kinds(struct reader *r)
@@ -124,9 +139,10 @@ APART static bool grow_kinds(struct reader *r)
     return true;
 }
 
-static struct json_value *innermost(const struct reader *r)
+/* The level of the innermost container is at the top. */
+static inline void set_top(struct reader *r)
 {
-    return &r->values[r->open[least(r->depth - 1, JSON_MAX_DEPTH)]];
+    r->top = &r->levels[least(r->depth - 1, JSON_MAX_DEPTH)];
 }
 
 static inline enum step open_container(struct reader *r, enum json_type type)
@@ -134,14 +150,15 @@ static inline enum step open_container(struct reader *r, enum json_type type)
     uint8_t bit = (uint8_t)(1U << r->depth % 8);
 
     if ((r->depth == 8 * r->kinds_size && !grow_kinds(r)) ||
-        !add_value(r, (struct json_value){.type = type})) {
+        !add_value(r, (struct json_value){.type = (uint8_t)type})) {
         return STEP_BAD;
     }
     r->is_object = type == JSON_OBJECT;
     r->kinds[r->depth / 8] &= (uint8_t)~bit;
     r->kinds[r->depth / 8] |= r->is_object ? bit : 0;
-    r->open[least(r->depth, JSON_MAX_DEPTH)] = (uint32_t)(r->n_values - 1);
     r->depth++;
+    set_top(r);
+    r->top->at = (uint32_t)(r->n_values - 1);
     r->deepest = r->depth > r->deepest ? r->depth : r->deepest;
     r->at++;
     return STEP_OPENED;
@@ -149,11 +166,14 @@ static inline enum step open_container(struct reader *r, enum json_type type)
 
 static enum step close_container(struct reader *r)
 {
-    struct json_value *container = innermost(r);
+    struct json_value *container = &r->values[r->top->at];
+    uint8_t flags = container->flags;
 
     container->extent = r->n_values - (size_t)(container - r->values);
     r->depth--;
     if (r->depth > 0) {
+        set_top(r);
+        r->values[r->top->at].flags |= flags == 0 ? 0 : UNSORTED_INSIDE;
         r->is_object = (r->kinds[(r->depth - 1) / 8] >> (r->depth - 1) % 8 & 1) != 0;
     }
     r->at++;
@@ -358,24 +378,70 @@ static enum step read_value(struct reader *r)
     case '"':
         return read_string(r) ? STEP_DONE : STEP_BAD;
     case 't':
-        return read_literal(r, SPAN_LIT("true"), (struct json_value){JSON_BOOL, 1, {NULL}});
+        return read_literal(r, SPAN_LIT("true"), (struct json_value){JSON_BOOL, 0, 1, {NULL}});
     case 'f':
-        return read_literal(r, SPAN_LIT("false"), (struct json_value){JSON_BOOL, 0, {NULL}});
+        return read_literal(r, SPAN_LIT("false"), (struct json_value){JSON_BOOL, 0, 0, {NULL}});
     case 'n':
-        return read_literal(r, SPAN_LIT("null"), (struct json_value){JSON_NULL, 0, {NULL}});
+        return read_literal(r, SPAN_LIT("null"), (struct json_value){JSON_NULL, 0, 0, {NULL}});
     default:
         return read_number(r);
     }
 }
 
+static uint64_t be32_at(const char *at)
+{
+    uint32_t word;
+
+    memcpy(&word, at, sizeof word);
+    return be32toh(word);
+}
+
+/* The first eight bytes, zeros after the end: where two differ the names are in the same order. */
+static inline uint64_t prefix_of(const char *text, size_t size)
+{
+    uint64_t prefix = 0;
+
+    if (size >= 8) {
+        return be32_at(text) << 32 | be32_at(text + 4);
+    }
+    if (size >= 4) {
+        return be32_at(text) << 32 | be32_at(text + size - 4) << (64 - 8 * size);
+    }
+    for (size_t i = 0; i < size; i++) {
+        prefix |= (uint64_t)(uint8_t)text[i] << (56 - 8 * i);
+    }
+    return prefix;
+}
+
+static bool is_after(const struct json_value *name, const struct json_value *last)
+{
+    return span_compare(span_of(last->text, last->size), span_of(name->text, name->size)) < 0;
+}
+
+/* Marks the object if the name just read does not come after the one before it. */
+static inline void note_order(struct reader *r)
+{
+    struct level *level = r->top;
+    struct json_value *container = &r->values[level->at];
+    const struct json_value *name = &r->values[r->n_values - 1];
+    uint64_t prefix = prefix_of(name->text, name->size);
+    bool ascends = container->size == 1 || prefix > level->last_prefix ||
+                   (prefix == level->last_prefix && is_after(name, &r->values[level->last_name]));
+
+    container->flags |= ascends ? 0 : UNSORTED;
+    level->last_prefix = prefix;
+    level->last_name = (uint32_t)(r->n_values - 1);
+}
+
 /* Of an object: the name and the colon. */
 static inline enum step begin_member(struct reader *r)
 {
-    innermost(r)->size++;
+    r->values[r->top->at].size++;
     if (r->is_object) {
         if (next_char(r) != '"' || !read_string(r) || next_char(r) != ':') {
             return STEP_BAD;
         }
+        note_order(r);
         r->at++;
     }
     return STEP_VALUE;
@@ -420,14 +486,14 @@ static bool read_document(struct reader *r)
 enum json_error json_parse(const struct json_value **out, struct arena *arena, struct span text)
 {
     enum { VALUES_MIN = 8, BYTES_PER_VALUE = 32 /* a guess */ };
-    uint32_t open[JSON_MAX_DEPTH + 1];
+    struct level levels[JSON_MAX_DEPTH + 1];
     uint8_t kinds[JSON_MAX_DEPTH / 8] = {0};
     struct reader r = {
         .at = text.data,
         .end = text.size == 0 ? text.data : text.data + text.size,
         .arena = arena,
         .room = least(VALUES_MIN + text.size / BYTES_PER_VALUE, JSON_MAX_VALUES + 1),
-        .open = open,
+        .levels = levels,
         .kinds = kinds,
         .kinds_size = sizeof kinds,
     };
@@ -539,6 +605,21 @@ struct span json_get_string(const struct json_value *object, struct span name)
     return json_string(json_get(object, name));
 }
 
+static bool has_flags(const struct json_value *value, unsigned flags)
+{
+    return is_container(value) && (value->flags & flags) != 0;
+}
+
+bool json_is_sorted(const struct json_value *value)
+{
+    return !has_flags(value, UNSORTED);
+}
+
+bool json_is_sorted_throughout(const struct json_value *value)
+{
+    return !has_flags(value, UNSORTED | UNSORTED_INSIDE);
+}
+
 static int compare_names(const void *a, const void *b)
 {
     return span_compare(*(const struct span *)a, *(const struct span *)b);
@@ -562,7 +643,7 @@ bool json_has_duplicate(const struct json_value *object)
     const struct json_value *value;
     struct span few[16];
 
-    if (n < 2) {
+    if (n < 2 || json_is_sorted(object)) {
         return false;
     }
     /* n <= JSON_MAX_VALUES, so this is our own small allocation. */

@@ -56,6 +56,12 @@ const struct json_value *json_get(const struct json_value *object, struct span n
 /* json_get if it is a string; an empty span with NULL data otherwise. */
 struct span json_get_string(const struct json_value *object, struct span name);
 
+/* True if the names of the object ascend strictly, in byte order, so that none occurs twice; found
+ * while reading, so this costs nothing. True for what is no object. */
+bool json_is_sorted(const struct json_value *value);
+/* The same of it and of all objects inside it. */
+bool json_is_sorted_throughout(const struct json_value *value);
+
 /* True if a member name occurs twice in this object (not in its children). */
 bool json_has_duplicate(const struct json_value *object);
 

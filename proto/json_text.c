@@ -1,48 +1,8 @@
 #include "proto/json_text.h"
 
-#include <endian.h>
 #include <stdbool.h>
-#include <stdint.h>
 
-enum {
-    WORD_SIZE = sizeof(uint64_t),
-    SHORT_SIZE = 4 * WORD_SIZE, /* of names and ids; longer is ciphertext, mostly */
-    BLOCK_SIZE = 8 * WORD_SIZE,
-};
-
-static const uint64_t ones = UINT64_MAX / 255;        /* 1 in each byte */
-static const uint64_t tops = UINT64_MAX / 255 * 0x80; /* the top bit of each */
-
-static bool is_plain(char c)
-{
-    return c >= 0x20 && (uint8_t)c < 0x80 && c != '"' && c != '\\';
-}
-
-/* Eight bytes of text, the first the lowest. */
-static uint64_t word_at(const char *at)
-{
-    uint64_t word;
-
-    memcpy(&word, at, sizeof word);
-    return le64toh(word);
-}
-
-/* Sets the top bit of the first byte that is not plain. Of those after it too, or not: what a
- * subtraction borrows spoils them. */
-static uint64_t mark_odd(uint64_t word)
-{
-    /* Flipping bit 1 brings the quote, 0x22, next to the control characters, and none of them
-     * away. Less than what is subtracted gets the top bit, and so do bytes that have it. */
-    return word | ((word ^ ones * 2) - ones * 0x21) | ((word ^ ones * '\\') - ones);
-}
-
-/* Bytes below the first that is marked. */
-static size_t unmarked_length(uint64_t marks)
-{
-    uint64_t lower = ((marks & (~marks + 1)) >> 7) - 1;
-
-    return (lower & ones) * ones >> 56;
-}
+enum { BLOCK_SIZE = 64 };
 
 /* The same for each byte on its own, and without a branch, so that compilers make it vector
  * instructions. */
@@ -67,21 +27,17 @@ static size_t plain_blocks_length(struct span text)
     return n;
 }
 
-size_t json_plain_length(struct span text)
+size_t json_plain_length_from(struct span text, size_t n)
 {
-    size_t n = 0;
-
-    while (text.size - n >= WORD_SIZE) {
-        uint64_t marks = mark_odd(word_at(text.data + n)) & tops;
+    n += plain_blocks_length(span_skip(text, n));
+    while (text.size - n >= JSON_WORD_SIZE) {
+        uint64_t marks = json_mark_odd(text.data + n);
         if (marks != 0) {
-            return n + unmarked_length(marks);
+            return n + json_unmarked_length(marks);
         }
-        n += WORD_SIZE;
-        if (n == SHORT_SIZE) {
-            n += plain_blocks_length(span_skip(text, n));
-        }
+        n += JSON_WORD_SIZE;
     }
-    while (n < text.size && is_plain(text.data[n])) {
+    while (n < text.size && json_is_plain(text.data[n])) {
         n++;
     }
     return n;

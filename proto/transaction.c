@@ -43,10 +43,10 @@ static enum unjudged check_user(struct span user, struct span origin)
     if (user.data == NULL) {
         return UNJUDGED_ODD_SHAPE;
     }
-    if (!user_id_parse(&id, user)) {
-        return UNJUDGED_ODD_IDENTIFIER;
+    if (user_id_is_of(user, origin)) {
+        return UNJUDGED_NONE;
     }
-    return span_equal(id.server, origin) ? UNJUDGED_NONE : UNJUDGED_SPOOFED_SENDER;
+    return user_id_parse(&id, user) ? UNJUDGED_SPOOFED_SENDER : UNJUDGED_ODD_IDENTIFIER;
 }
 
 static bool are_messages(const struct json_value *messages)

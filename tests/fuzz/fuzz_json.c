@@ -31,6 +31,54 @@ static size_t one_deeper(size_t depth)
     return depth + 1;
 }
 
+struct container {
+    const struct json_value *value;
+    struct json_iter iter;
+    struct span last_name;
+    bool has_last_name, is_unsorted, is_unsorted_inside;
+};
+
+static struct container container_of(const struct json_value *value)
+{
+    return (struct container){.value = value, .iter = json_iterate(value)};
+}
+
+static void note_name(struct container *container, struct span name)
+{
+    container->is_unsorted =
+        container->is_unsorted || (container->has_last_name && container->iter.is_object &&
+                                   span_compare(container->last_name, name) >= 0);
+    container->last_name = name;
+    container->has_last_name = true;
+}
+
+/* Whether the names ascend, looked at one by one, is what was noted while reading. */
+static void check_order(const struct json_value *root)
+{
+    struct container stack[JSON_MAX_DEPTH + 1];
+    size_t depth = 0;
+    struct span name;
+    const struct json_value *value;
+
+    stack[depth++] = container_of(root);
+    while (depth > 0) {
+        struct container *top = &stack[depth - 1];
+        if (json_next(&top->iter, &name, &value)) {
+            note_name(top, name);
+            stack[depth] = container_of(value);
+            depth += json_size(value) > 0 ? 1 : 0;
+            continue;
+        }
+        bool is_odd = top->is_unsorted || top->is_unsorted_inside;
+        CHECK(json_is_sorted(top->value) == !top->is_unsorted);
+        CHECK(json_is_sorted_throughout(top->value) == !is_odd);
+        depth--;
+        if (depth > 0) {
+            stack[depth - 1].is_unsorted_inside = stack[depth - 1].is_unsorted_inside || is_odd;
+        }
+    }
+}
+
 /* Visits every value without recursion; returns how many there are. */
 static size_t walk(const struct json_value *root, struct writer *w)
 {
@@ -159,6 +207,7 @@ static void check_against_oracle(char *text, size_t size)
     CHECK((root != NULL) == (error == JSON_OK));
     if (error == JSON_OK) {
         check_same_tree(root, doc);
+        check_order(root);
     }
     yyjson_doc_free(doc);
     arena_fini(&arena);

@@ -14,6 +14,10 @@ struct row {
 
 static const struct row server_names[] = {
     {SPAN_INIT("matrix.org"), true},
+    {SPAN_INIT("a.example"), true},
+    {SPAN_INIT("a.example:8448"), true},
+    {SPAN_INIT("[::1]:8448"), true},
+    {SPAN_INIT("8448"), true},
     {SPAN_INIT("matrix.org:8888"), true},
     {SPAN_INIT("1.2.3.4"), true},
     {SPAN_INIT("1.2.3.4:1234"), true},
@@ -80,6 +84,26 @@ static void user_ids_split_at_the_first_colon(void **state)
     assert_true(span_equal(id.server, SPAN_LIT("[::1]:8448")));
 }
 
+static void whose_a_user_id_is_agrees_with_its_parts(void **state)
+{
+    size_t n_of = 0;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof user_ids / sizeof user_ids[0]; i++) {
+        for (size_t j = 0; j < sizeof server_names / sizeof server_names[0]; j++) {
+            struct user_id id;
+            struct span server = server_names[j].text;
+            if (!server_names[j].is_valid) {
+                continue;
+            }
+            bool is_of = user_id_parse(&id, user_ids[i].text) && span_equal(id.server, server);
+            assert_int_equal(user_id_is_of(user_ids[i].text, server), is_of);
+            n_of += is_of;
+        }
+    }
+    assert_int_equal(n_of, 5);
+}
+
 static void identifiers_end_at_255_bytes(void **state)
 {
     char text[IDENT_MAX + 1];
@@ -93,6 +117,8 @@ static void identifiers_end_at_255_bytes(void **state)
     text[2] = ':';
     assert_true(user_id_parse(&id, span_of(text, IDENT_MAX)));
     assert_false(user_id_parse(&id, span_of(text, IDENT_MAX + 1)));
+    assert_true(user_id_is_of(span_of(text, IDENT_MAX), span_of(text + 3, IDENT_MAX - 3)));
+    assert_false(user_id_is_of(span_of(text, IDENT_MAX + 1), span_of(text + 3, IDENT_MAX - 2)));
 }
 
 int main(void)
@@ -100,6 +126,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(server_names_follow_the_grammar),
         cmocka_unit_test(user_ids_split_at_the_first_colon),
+        cmocka_unit_test(whose_a_user_id_is_agrees_with_its_parts),
         cmocka_unit_test(identifiers_end_at_255_bytes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -243,6 +243,47 @@ static void every_byte_counts_wherever_it_stands(void **state)
     }
 }
 
+static const struct {
+    struct span text;
+    bool is_sorted, throughout;
+} orders[] = {
+    {SPAN_INIT("{}"), true, true},
+    {SPAN_INIT("1"), true, true},
+    {SPAN_INIT("{\"a\":1,\"b\":2}"), true, true},
+    {SPAN_INIT("{\"b\":1,\"a\":2}"), false, false},
+    {SPAN_INIT("{\"a\":1,\"a\":2}"), false, false},
+    {SPAN_INIT("{\"\":1,\"\":2}"), false, false},
+    {SPAN_INIT("{\"a\":1,\"c\":2,\"b\":3}"), false, false},
+    {SPAN_INIT("{\"ab\":1,\"abc\":2,\"abcdefgh\":3,\"abcdefghi\":4}"), true, true},
+    {SPAN_INIT("{\"abcdefghi\":1,\"abcdefgh\":2}"), false, false},
+    {SPAN_INIT("{\"abcdefgh1\":1,\"abcdefgh2\":2}"), true, true},
+    {SPAN_INIT("{\"abcdefgh2\":1,\"abcdefgh1\":2}"), false, false},
+    {SPAN_INIT("{\"abcdefgh1\":1,\"abcdefgh1\":2}"), false, false},
+    {SPAN_INIT("{\"abcde\":1,\"abcdf\":2}"), true, true},
+    {SPAN_INIT("{\"a\":1,\"a\\u0000\":2}"), true, true},
+    {SPAN_INIT("{\"a\\u0000\":1,\"a\":2}"), false, false},
+    {SPAN_INIT("{\"z\":1,\"\xc3\xa9\":2}"), true, true},
+    {SPAN_INIT("{\"\\u00e9\":1,\"z\":2}"), false, false},
+    {SPAN_INIT("{\"a\":{\"y\":1,\"x\":2},\"b\":2}"), true, false},
+    {SPAN_INIT("{\"a\":[[{\"y\":1,\"y\":2}]],\"b\":2}"), true, false},
+    {SPAN_INIT("[{\"a\":1},{\"b\":1,\"a\":1},{\"a\":1}]"), true, false},
+    {SPAN_INIT("{\"b\":{\"a\":1,\"c\":2},\"a\":{}}"), false, false},
+    {SPAN_INIT("{\"b\":{\"z\":{}},\"c\":{\"a\":{}}}"), true, true},
+};
+
+static void the_order_of_names_is_noted(void **state)
+{
+    const struct json_value *root;
+
+    for (size_t i = 0; i < sizeof orders / sizeof orders[0]; i++) {
+        assert_int_equal(parse(&root, *state, orders[i].text), JSON_OK);
+        if (json_is_sorted(root) != orders[i].is_sorted ||
+            json_is_sorted_throughout(root) != orders[i].throughout) {
+            fail_msg("row failed: %s", orders[i].text.data);
+        }
+    }
+}
+
 static void an_arena_too_small_is_no_room(void **state)
 {
     struct arena arena;
@@ -343,6 +384,7 @@ int main(void)
         cmocka_unit_test(siblings_of_deep_values_do_not_add_to_the_depth),
         cmocka_unit_test(strings_mean_what_the_row_says),
         cmocka_unit_test(every_byte_counts_wherever_it_stands),
+        cmocka_unit_test(the_order_of_names_is_noted),
         cmocka_unit_test(an_arena_too_small_is_no_room),
         cmocka_unit_test(members_are_found_and_iterated_in_order),
         cmocka_unit_test(only_plain_integers_in_range_are_integers),
