@@ -58,23 +58,36 @@ static bool unescape(struct span *value, struct arena *arena)
     return true;
 }
 
-/* After the opening quote. */
-static bool take_quoted(struct span *out, struct arena *arena, struct span *rest)
+/* One with escapes. */
+static bool take_escaped(struct span *out, struct arena *arena, struct span *rest)
 {
-    bool has_escapes = false;
     size_t n = 0;
 
     while (n < rest->size && rest->data[n] != '"') {
-        bool is_escape = rest->data[n] == '\\';
-        has_escapes = has_escapes || is_escape;
-        n += is_escape ? 2 : 1;
+        n += rest->data[n] == '\\' ? 2 : 1;
     }
     if (n >= rest->size) {
         return false;
     }
     *out = span_of(rest->data, n);
     *rest = span_skip(*rest, n + 1);
-    return !has_escapes || unescape(out, arena);
+    return unescape(out, arena);
+}
+
+/* After the opening quote. */
+static bool take_quoted(struct span *out, struct arena *arena, struct span *rest)
+{
+    const char *quote = rest->size == 0 ? NULL : memchr(rest->data, '"', rest->size);
+
+    if (quote == NULL) {
+        return false;
+    }
+    *out = span_of(rest->data, (size_t)(quote - rest->data));
+    if (out->size > 0 && memchr(out->data, '\\', out->size) != NULL) {
+        return take_escaped(out, arena, rest);
+    }
+    *rest = span_skip(*rest, out->size + 1);
+    return true;
 }
 
 static bool take_parameter(struct span *name, struct span *value, struct arena *arena,

@@ -185,6 +185,11 @@ static struct http_call *call_new(struct http_pool *pool, const struct http_head
     return call;
 }
 
+static bool is_connected(const struct http_call *call)
+{
+    return call->upstream != NULL && call->upstream->is_ready;
+}
+
 static enum err start(struct http_call **out, struct http_call *call)
 {
     struct http_pool *pool = call->pool;
@@ -194,10 +199,12 @@ static enum err start(struct http_call **out, struct http_call *call)
         return err_raise(ERR_CONFIG, "a request's head cannot be sent as it is");
     }
     timer_init(&call->timer, pool->loop, on_timeout, call);
-    timer_start(&call->timer, pool->limits.queue_ms);
     list_append(&pool->queue, &call->link);
     *out = call;
     http_pool_dispatch(pool);
+    if (!is_connected(call)) {
+        timer_start(&call->timer, pool->limits.queue_ms);
+    }
     return ERR_OK;
 }
 
@@ -221,11 +228,6 @@ enum err http_call_start_with_body(struct http_call **out, struct http_pool *poo
     call->body_left = 0;
     call->request_is_whole = call->body_was_whole = true;
     return start(out, call);
-}
-
-static bool is_connected(const struct http_call *call)
-{
-    return call->upstream != NULL && call->upstream->is_ready;
 }
 
 static void give(struct http_call *call, struct span bytes)

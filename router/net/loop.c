@@ -1,5 +1,6 @@
 #include "net/loop.h"
 
+#include "net/timer_queues.h"
 #include "proto/check.h"
 
 #include <event2/event.h>
@@ -13,6 +14,7 @@ struct loop {
     struct event *wake;      /* ends loop_run_for */
     struct list tasks;
     struct list at_exit;
+    struct timer_queues timers;
     char scratch[LOOP_SCRATCH_SIZE];
 };
 
@@ -79,6 +81,7 @@ enum err loop_new(struct loop **out)
         free(loop);
         return err_raise(ERR_IO, "event_base_new_with_config failed");
     }
+    timer_queues_init(&loop->timers, loop->base);
     loop->tasks_due = event_new(loop->base, -1, 0, on_tasks_due, loop);
     loop->wake = event_new(loop->base, -1, 0, on_wake, loop);
     CHECK(loop->tasks_due != NULL && loop->wake != NULL);
@@ -100,6 +103,7 @@ void loop_free(struct loop *loop)
     while (!list_is_empty(&loop->tasks)) {
         run_tasks(loop);
     }
+    timer_queues_fini(&loop->timers);
     event_free(loop->tasks_due);
     event_free(loop->wake);
     event_base_free(loop->base);
@@ -125,51 +129,6 @@ void loop_run_for(struct loop *loop, uint32_t ms)
     CHECK(event_del(loop->wake) == 0);
 }
 
-static void on_timer(evutil_socket_t fd, short what, void *arg)
-{
-    struct timer *timer = arg;
-
-    (void)fd;
-    (void)what;
-    timer->on_expired(timer->arg);
-}
-
-void timer_init(struct timer *timer, struct loop *loop, void (*on_expired)(void *arg), void *arg)
-{
-    *timer = (struct timer){.loop = loop, .on_expired = on_expired, .arg = arg};
-}
-
-void timer_fini(struct timer *timer)
-{
-    if (timer->event != NULL) {
-        event_free(timer->event);
-        timer->event = NULL;
-    }
-}
-
-void timer_start(struct timer *timer, uint64_t ms)
-{
-    const struct timeval delay = timeval_of_ms(ms);
-
-    if (timer->event == NULL) {
-        timer->event = event_new(timer->loop->base, -1, 0, on_timer, timer);
-        CHECK(timer->event != NULL);
-    }
-    CHECK(event_add(timer->event, &delay) == 0);
-}
-
-void timer_stop(struct timer *timer)
-{
-    if (timer->event != NULL) {
-        CHECK(event_del(timer->event) == 0);
-    }
-}
-
-bool timer_is_running(const struct timer *timer)
-{
-    return timer->event != NULL && event_pending(timer->event, EV_TIMEOUT, NULL) != 0;
-}
-
 void loop_defer(struct loop *loop, struct loop_task *task)
 {
     if (!link_is_linked(&task->link)) {
@@ -191,6 +150,11 @@ void loop_at_exit(struct loop *loop, struct loop_task *task)
 struct event_base *loop_base(struct loop *loop)
 {
     return loop->base;
+}
+
+struct timer_queues *loop_timer_queues(struct loop *loop)
+{
+    return &loop->timers;
 }
 
 char *loop_scratch(struct loop *loop)

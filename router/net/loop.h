@@ -12,6 +12,7 @@
 struct event;
 struct event_base;
 struct loop;
+struct timer_queues;
 
 /* Bytes of the buffer that all of a loop's connections read into, so that an idle connection holds
  * none. What a callback gets from it is gone when the callback returns. */
@@ -30,16 +31,20 @@ void loop_stop(struct loop *loop); /* by the loop's own thread; others post a ma
 /* Waits for events for at most `ms` and handles those that came. For tests. */
 void loop_run_for(struct loop *loop, uint32_t ms);
 
+/* All its own. */
 struct timer {
     struct loop *loop;
-    struct event *event; /* NULL until it is started: most never are */
     void (*on_expired)(void *arg);
     void *arg;
+    struct link link; /* of the timers of that length */
+    uint64_t due_us;
+    struct event *event; /* where there were too many lengths for that; NULL: none yet */
 };
 
 void timer_init(struct timer *timer, struct loop *loop, void (*on_expired)(void *arg), void *arg);
 void timer_fini(struct timer *timer);               /* nothing happens to one that is all zero */
-void timer_start(struct timer *timer, uint64_t ms); /* one shot; starts a running one anew */
+void timer_start(struct timer *timer, uint64_t ms); /* one shot; starts a running one anew; cheap,
+                                                       where few lengths are in use */
 void timer_stop(struct timer *timer);
 bool timer_is_running(const struct timer *timer);
 
@@ -57,4 +62,5 @@ void loop_at_exit(struct loop *loop, struct loop_task *task);
 
 /* For net/ alone. */
 struct event_base *loop_base(struct loop *loop);
+struct timer_queues *loop_timer_queues(struct loop *loop);
 char *loop_scratch(struct loop *loop); /* LOOP_SCRATCH_SIZE bytes */

@@ -54,17 +54,11 @@ struct stream {
     size_t output_max;
     size_t lingered;         /* bytes dropped */
     struct evbuffer *output; /* NULL while empty */
-    struct event readable, writable, timeout;
+    struct event readable, writable;
+    struct timer timer; /* until it is ready, for output to go on, to linger */
 };
 
 enum io { IO_DONE, IO_AGAIN, IO_EOF, IO_BROKEN };
-
-static void timer_set(struct stream *s, uint32_t ms)
-{
-    const struct timeval delay = {.tv_sec = ms / 1000, .tv_usec = (suseconds_t)(ms % 1000) * 1000};
-
-    CHECK(event_add(&s->timeout, &delay) == 0);
-}
 
 static void arm(struct event *event, bool wanted)
 {
@@ -104,7 +98,7 @@ static void destroy(struct stream *s)
     s->state = STREAM_DEAD;
     event_del(&s->readable);
     event_del(&s->writable);
-    event_del(&s->timeout);
+    timer_fini(&s->timer);
     tls_free(s->ssl);
     free(s->proxy);
     ERR_clear_error();
@@ -155,7 +149,7 @@ static void end(struct stream *s, enum stream_end why)
     }
     event_del(&s->readable);
     event_del(&s->writable);
-    event_del(&s->timeout);
+    timer_stop(&s->timer);
     loop_task_cancel(&s->kick);
     s->is_paused = true;
     s->is_broken = why != STREAM_END_EOF; /* after that, output can still go */
@@ -301,7 +295,7 @@ static void start_lingering(struct stream *s)
     }
     s->state = STREAM_LINGERING;
     s->read_wants_write = s->write_wants_read = false;
-    timer_set(s, LINGER_MS);
+    timer_start(&s->timer, LINGER_MS);
     arm_both(s);
     read_again(s); /* TLS may hold input already */
 }
@@ -311,7 +305,7 @@ static void after_output(struct stream *s)
     evbuffer_free(s->output);
     s->output = NULL;
     s->write_wants_read = false;
-    event_del(&s->timeout);
+    timer_stop(&s->timer);
     if (s->state == STREAM_FINISHING) {
         start_lingering(s);
         return;
@@ -329,7 +323,7 @@ static void give_up_output(struct stream *s)
     evbuffer_free(s->output);
     s->output = NULL;
     s->output_failed = true;
-    event_del(&s->timeout);
+    timer_stop(&s->timer);
     arm_both(s);
     read_again(s);
 }
@@ -348,8 +342,8 @@ static void write_output(struct stream *s)
         give_up_output(s);
         return;
     }
-    if (has_progress) {
-        timer_set(s, s->write_ms);
+    if (io == IO_AGAIN && (has_progress || !timer_is_running(&s->timer))) {
+        timer_start(&s->timer, s->write_ms);
     }
     if (s->output != NULL && io == IO_DONE) {
         after_output(s);
@@ -361,11 +355,11 @@ static void write_output(struct stream *s)
 
 static void become_ready(struct stream *s)
 {
-    event_del(&s->timeout);
+    timer_stop(&s->timer);
     s->read_wants_write = s->write_wants_read = false;
     s->state = s->is_given_up ? STREAM_FINISHING : STREAM_OPEN;
     if (s->output != NULL) {
-        timer_set(s, s->write_ms);
+        timer_start(&s->timer, s->write_ms);
         loop_defer(s->loop, &s->kick);
     } else if (s->is_given_up) {
         start_lingering(s);
@@ -509,10 +503,8 @@ static void on_kick(struct loop_task *task)
     }
 }
 
-static void on_timeout(evutil_socket_t fd, short what, void *arg)
+static void on_timeout(void *arg)
 {
-    (void)fd;
-    (void)what;
     end(arg, STREAM_END_TIMEOUT);
 }
 
@@ -534,11 +526,11 @@ static struct stream *stream_new(struct loop *loop, int fd, const struct stream_
           0);
     CHECK(event_assign(&s->writable, loop_base(loop), fd, EV_WRITE | EV_PERSIST, on_writable, s) ==
           0);
-    CHECK(event_assign(&s->timeout, loop_base(loop), -1, 0, on_timeout, s) == 0);
+    timer_init(&s->timer, loop, on_timeout, s);
     if (fd >= 0) {
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* fails on a Unix socket */
     }
-    timer_set(s, options->ready_ms);
+    timer_start(&s->timer, options->ready_ms);
     return s;
 }
 
@@ -621,9 +613,6 @@ static bool begin_output(struct stream *s, size_t size)
     if (s->output == NULL) {
         s->output = evbuffer_new();
         CHECK(s->output != NULL);
-        if (s->state == STREAM_OPEN) {
-            timer_set(s, s->write_ms);
-        }
     }
     if (s->state == STREAM_OPEN) {
         loop_defer(s->loop, &s->kick);
@@ -687,7 +676,7 @@ void stream_finish(struct stream *s)
         return;
     }
     s->state = STREAM_FINISHING;
-    timer_set(s, s->write_ms);
+    timer_start(&s->timer, s->write_ms);
     arm_both(s);
     loop_defer(s->loop, &s->kick);
 }

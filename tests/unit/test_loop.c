@@ -1,6 +1,8 @@
 #include "net/loop.h"
 
+#include "base/clock.h"
 #include "net/mailbox.h"
+#include "net/timer_queues.h"
 #include "net_rig.h"
 
 #include <pthread.h>
@@ -41,6 +43,58 @@ static void timers_expire_once_in_order_and_can_be_stopped(void **state)
     timer_fini(&early);
     timer_fini(&late);
     timer_fini(&stopped);
+    loop_free(loop);
+}
+
+enum { N_TIMERS = 200, N_LENGTHS = 2 * TIMER_QUEUES_MAX };
+
+struct counted_timer {
+    struct timer timer;
+    uint64_t ms, started_us, expired_us; /* expired_us 0: not */
+    unsigned n_expired;
+};
+
+/* Starts itself anew the first time, and stops the one after it. */
+static void on_counted(void *arg)
+{
+    struct counted_timer *self = arg;
+
+    self->expired_us = clock_monotonic_us();
+    if (++self->n_expired == 1) {
+        timer_stop(&self[1].timer);
+        timer_start(&self->timer, self->ms);
+    }
+}
+
+/* More lengths than there are queues, so that some have an event of their own. */
+static void timers_of_any_length_may_be_started_and_stopped_by_others(void **state)
+{
+    static struct counted_timer timers[N_TIMERS + 1];
+    struct loop *loop;
+    unsigned n_running = N_TIMERS;
+
+    (void)state;
+    assert_int_equal(loop_new(&loop), ERR_OK);
+    for (size_t i = 0; i < N_TIMERS; i++) {
+        timers[i] = (struct counted_timer){.ms = 1 + i / 2 % N_LENGTHS};
+        timer_init(&timers[i].timer, loop, on_counted, &timers[i]);
+        timers[i].started_us = clock_monotonic_us();
+        timer_start(&timers[i].timer, i % 2 == 0 ? timers[i].ms : timers[i].ms + 10000);
+    }
+    while (n_running > 0) {
+        loop_run_for(loop, 5);
+        n_running = 0;
+        for (size_t i = 0; i < N_TIMERS; i++) {
+            n_running += timer_is_running(&timers[i].timer);
+        }
+    }
+    for (size_t i = 0; i < N_TIMERS; i++) {
+        assert_int_equal(timers[i].n_expired, i % 2 == 0 ? 2 : 0); /* the odd ones were stopped */
+        /* Those with an event of their own count from when the loop woke. */
+        uint64_t taken_us = timers[i].expired_us - timers[i].started_us;
+        assert_true(i % 2 != 0 || taken_us + 5000 >= 2000 * timers[i].ms);
+        timer_fini(&timers[i].timer);
+    }
     loop_free(loop);
 }
 
@@ -174,6 +228,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(timers_expire_once_in_order_and_can_be_stopped),
+        cmocka_unit_test(timers_of_any_length_may_be_started_and_stopped_by_others),
         cmocka_unit_test(deferred_work_runs_once_from_the_loop_and_may_defer_itself),
         cmocka_unit_test(mails_of_many_threads_arrive_each_once_and_in_each_ones_order),
         cmocka_unit_test(mail_that_was_never_read_is_still_handed_over),
