@@ -38,31 +38,6 @@ static bool take_number(struct span *rest)
     return n > 0;
 }
 
-/* The byte meant by the escape that the text begins with, if that is its canonical spelling; -1
- * otherwise. */
-static int escaped_byte(size_t *length, struct span text)
-{
-    static const char letters[] = "btnfr\"\\";
-    static const char meanings[] = "\b\t\n\f\r\"\\";
-    static const char digits[] = "0123456789abcdef";
-    const char *letter = text.size < 2 ? NULL : memchr(letters, text.data[1], sizeof letters - 1);
-
-    *length = letter != NULL ? 2 : sizeof "\\u00xx" - 1;
-    if (letter != NULL) {
-        return meanings[letter - letters];
-    }
-    if (text.size < *length || memcmp(text.data + 1, "u00", 3) != 0 ||
-        (text.data[4] != '0' && text.data[4] != '1')) {
-        return -1;
-    }
-    const char *digit = memchr(digits, text.data[5], sizeof digits - 1);
-    if (digit == NULL) {
-        return -1;
-    }
-    int byte = (text.data[4] - '0') * 16 + (int)(digit - digits);
-    return memchr(meanings, byte, sizeof meanings - 1) == NULL ? byte : -1;
-}
-
 /* Bytes of the escape or multi-byte character that the text begins with; 0 if it is not canonical.
  */
 static size_t special_length(struct span text)
@@ -70,7 +45,7 @@ static size_t special_length(struct span text)
     size_t length = 0;
 
     if (text.data[0] == '\\') {
-        return escaped_byte(&length, text) < 0 ? 0 : length;
+        return json_canonical_escape(&length, text) < 0 ? 0 : length;
     }
     return json_multibyte_length(text); /* 0 for a control character too */
 }
@@ -120,7 +95,7 @@ static bool take_scalar(struct span *rest)
 static uint8_t next_byte(struct span *name)
 {
     size_t length = 1;
-    int byte = name->data[0] == '\\' ? escaped_byte(&length, *name) : name->data[0];
+    int byte = name->data[0] == '\\' ? json_canonical_escape(&length, *name) : name->data[0];
 
     *name = span_skip(*name, length);
     return (uint8_t)byte;

@@ -14,7 +14,7 @@ static const int64_t integer_max = (INT64_C(1) << 53) - 1;
  * text: a container, then all that is inside it. */
 struct json_value {
     uint8_t type;  /* enum json_type */
-    uint8_t flags; /* of a container: UNSORTED and so on */
+    uint8_t flags; /* UNSORTED and so on */
     uint32_t size; /* bytes of a string or number, members or elements, 1 for true */
     union {
         const char *text; /* of a string or number */
@@ -25,6 +25,7 @@ struct json_value {
 enum {
     UNSORTED = 1,        /* the names do not ascend strictly */
     UNSORTED_INSIDE = 2, /* those of an object inside do not */
+    ODD_SPELLING = 4,    /* of a document: with white space, or an escape that need not be */
 };
 
 /* A container that is open. */
@@ -56,6 +57,7 @@ struct reader {
     size_t kinds_size;
     bool is_object; /* the innermost */
     bool has_no_room;
+    bool has_odd_spelling;
 };
 
 static size_t least(size_t a, size_t b)
@@ -70,10 +72,13 @@ static inline struct span rest_of(const struct reader *r)
 
 APART static char skip_space(struct reader *r)
 {
+    const char *from = r->at;
+
     while (r->at < r->end &&
            (*r->at == ' ' || *r->at == '\n' || *r->at == '\r' || *r->at == '\t')) {
         r->at++;
     }
+    r->has_odd_spelling = r->has_odd_spelling || r->at > from;
     if (r->at == r->end) {
         return '\0';
     }
@@ -299,17 +304,29 @@ static bool is_ascii_at(struct span text, size_t n)
     return n < text.size && text.data[n] != '\\' && (uint8_t)text.data[n] < 0x80;
 }
 
-/* Bytes before the quote that ends the string, which is plain up to `n`; SIZE_MAX if it is
- * malformed. */
-static size_t string_length(bool *has_escapes, struct span text, size_t n)
+/* Bytes of the escape or multi-byte character that the text begins with; 0 if it is malformed. */
+static size_t odd_char_length(struct reader *r, bool *is_escape, struct span text)
 {
     int32_t code_point;
+    size_t length;
+
+    *is_escape = text.data[0] == '\\';
+    if (!*is_escape) {
+        return json_multibyte_length(text);
+    }
+    r->has_odd_spelling = r->has_odd_spelling || json_canonical_escape(&length, text) < 0;
+    return escape_length(&code_point, text);
+}
+
+/* Bytes before the quote that ends the string, which is plain up to `n`; SIZE_MAX if it is
+ * malformed. */
+static size_t string_length(struct reader *r, bool *has_escapes, struct span text, size_t n)
+{
+    bool is_escape;
 
     *has_escapes = false;
     while (n < text.size && text.data[n] != '"') {
-        struct span rest = span_skip(text, n);
-        bool is_escape = rest.data[0] == '\\';
-        size_t length = is_escape ? escape_length(&code_point, rest) : json_multibyte_length(rest);
+        size_t length = odd_char_length(r, &is_escape, span_skip(text, n));
         if (length == 0) {
             return SIZE_MAX;
         }
@@ -324,7 +341,7 @@ static size_t string_length(bool *has_escapes, struct span text, size_t n)
 APART static bool read_odd_string(struct reader *r, struct span text, size_t n)
 {
     bool has_escapes;
-    size_t length = string_length(&has_escapes, text, n);
+    size_t length = string_length(r, &has_escapes, text, n);
 
     if (length == SIZE_MAX) {
         return false;
@@ -509,6 +526,7 @@ enum json_error json_parse(const struct json_value **out, struct arena *arena, s
     if (r.n_values > JSON_MAX_VALUES || r.deepest > JSON_MAX_DEPTH) {
         return r.n_values > JSON_MAX_VALUES ? JSON_TOO_MANY : JSON_TOO_DEEP;
     }
+    r.values[0].flags |= r.has_odd_spelling ? ODD_SPELLING : 0;
     *out = r.values;
     return JSON_OK;
 }
@@ -618,6 +636,11 @@ bool json_is_sorted(const struct json_value *value)
 bool json_is_sorted_throughout(const struct json_value *value)
 {
     return !has_flags(value, UNSORTED | UNSORTED_INSIDE);
+}
+
+bool json_is_canonical(const struct json_value *root)
+{
+    return (root->flags & (UNSORTED | UNSORTED_INSIDE | ODD_SPELLING)) == 0;
 }
 
 static int compare_names(const void *a, const void *b)

@@ -62,6 +62,10 @@ bool json_is_sorted(const struct json_value *value);
 /* The same of it and of all objects inside it. */
 bool json_is_sorted_throughout(const struct json_value *value);
 
+/* Of a whole document: whether its text is what canonical_encode would write, its names strictly
+ * ascending; found while reading. */
+bool json_is_canonical(const struct json_value *root);
+
 /* True if a member name occurs twice in this object (not in its children). */
 bool json_has_duplicate(const struct json_value *object);
 

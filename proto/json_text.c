@@ -116,3 +116,26 @@ size_t json_number_length(struct span text)
     }
     return n;
 }
+
+int json_canonical_escape(size_t *length, struct span text)
+{
+    static const char letters[] = "btnfr\"\\";
+    static const char meanings[] = "\b\t\n\f\r\"\\";
+    static const char digits[] = "0123456789abcdef";
+    const char *letter = text.size < 2 ? NULL : memchr(letters, text.data[1], sizeof letters - 1);
+
+    *length = letter != NULL ? 2 : sizeof "\\u00xx" - 1;
+    if (letter != NULL) {
+        return meanings[letter - letters];
+    }
+    if (text.size < *length || memcmp(text.data + 1, "u00", 3) != 0 ||
+        (text.data[4] != '0' && text.data[4] != '1')) {
+        return -1;
+    }
+    const char *digit = memchr(digits, text.data[5], sizeof digits - 1);
+    if (digit == NULL) {
+        return -1;
+    }
+    int byte = (text.data[4] - '0') * 16 + (int)(digit - digits);
+    return memchr(meanings, byte, sizeof meanings - 1) == NULL ? byte : -1;
+}

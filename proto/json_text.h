@@ -61,6 +61,10 @@ static inline size_t json_plain_length(struct span text)
     return json_plain_length_from(text, n);
 }
 
+/* The byte meant by the escape that the text begins with, if that is its spelling in Matrix
+ * canonical JSON, and how long it is; -1 otherwise. */
+int json_canonical_escape(size_t *length, struct span text);
+
 /* Bytes of the multi-byte UTF-8 character that the text begins with; 0 if it begins with none. */
 size_t json_multibyte_length(struct span text);
 

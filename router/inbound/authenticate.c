@@ -46,20 +46,25 @@ enum reject exchange_parse(struct exchange *ex, enum unjudged *unjudged)
     return REJECT_NONE;
 }
 
+/* What was too much for a document may still be verified. */
+static bool is_canonical_text(struct span body)
+{
+    return span_starts_with(body, SPAN_LIT("{")) && canonical_check(body) == CANONICAL_YES;
+}
+
 /* *out is the canonical form: the body's own bytes if they are it, else written to `re_encoded`.
  * Unless *unjudged says why there is none. */
 static enum reject canonical_content(struct exchange *ex, struct span *out,
                                      struct writer *re_encoded, enum unjudged *unjudged)
 {
-    struct span body = writer_span(&ex->body);
+    enum reject why = exchange_parse(ex, unjudged);
 
-    *unjudged = UNJUDGED_NONE;
-    *out = body;
-    if (span_starts_with(body, SPAN_LIT("{")) && canonical_check(body) == CANONICAL_YES) {
+    *out = writer_span(&ex->body);
+    if (why == REJECT_NONE && *unjudged != UNJUDGED_NONE && is_canonical_text(*out)) {
+        *unjudged = UNJUDGED_NONE;
         return REJECT_NONE;
     }
-    enum reject why = exchange_parse(ex, unjudged);
-    if (why != REJECT_NONE || *unjudged != UNJUDGED_NONE) {
+    if (why != REJECT_NONE || *unjudged != UNJUDGED_NONE || json_is_canonical(ex->root)) {
         return why;
     }
     if (!canonical_encode(re_encoded, &ex->document, ex->root)) {

@@ -1,5 +1,6 @@
 /* Any bytes: either an error, or a document that can be walked whole within its limits; and the
  * same as yyjson says. */
+#include "proto/canonical.h"
 #include "proto/check.h"
 #include "proto/json.h"
 #include "proto/writer.h"
@@ -208,6 +209,7 @@ static void check_against_oracle(char *text, size_t size)
     if (error == JSON_OK) {
         check_same_tree(root, doc);
         check_order(root);
+        CHECK(json_is_canonical(root) == (canonical_check(span_of(text, size)) == CANONICAL_YES));
     }
     yyjson_doc_free(doc);
     arena_fini(&arena);

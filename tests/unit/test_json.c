@@ -271,6 +271,39 @@ static const struct {
     {SPAN_INIT("{\"b\":{\"z\":{}},\"c\":{\"a\":{}}}"), true, true},
 };
 
+static const struct {
+    struct span text;
+    bool is_canonical;
+} spellings[] = {
+    {SPAN_INIT("{\"a\":[1,true,null,\"x\"],\"b\":{\"\":-1.50E+1}}"), true},
+    {SPAN_INIT("\"\\b\\t\\n\\f\\r\\\"\\\\\\u001f\xc3\xa9\""), true},
+    {SPAN_INIT("{\"\\n\":1,\"A\":2}"), true},
+    {SPAN_INIT("{\"a\": 1}"), false},
+    {SPAN_INIT("{ }"), false},
+    {SPAN_INIT("[]\n"), false},
+    {SPAN_INIT(" 1"), false},
+    {SPAN_INIT("{\"b\":1,\"a\":1}"), false},
+    {SPAN_INIT("[{\"a\":1,\"a\":1}]"), false},
+    {SPAN_INIT("\"\\/\""), false},
+    {SPAN_INIT("\"\\u000a\""), false},
+    {SPAN_INIT("\"\\u001F\""), false},
+    {SPAN_INIT("\"\\u0041\""), false},
+    {SPAN_INIT("\"\\u00e9\""), false},
+    {SPAN_INIT("{\"\\u0061\":1}"), false},
+};
+
+static void a_canonical_text_is_noted(void **state)
+{
+    const struct json_value *root;
+
+    for (size_t i = 0; i < sizeof spellings / sizeof spellings[0]; i++) {
+        assert_int_equal(parse(&root, *state, spellings[i].text), JSON_OK);
+        if (json_is_canonical(root) != spellings[i].is_canonical) {
+            fail_msg("row failed: %s", spellings[i].text.data);
+        }
+    }
+}
+
 static void the_order_of_names_is_noted(void **state)
 {
     const struct json_value *root;
@@ -385,6 +418,7 @@ int main(void)
         cmocka_unit_test(strings_mean_what_the_row_says),
         cmocka_unit_test(every_byte_counts_wherever_it_stands),
         cmocka_unit_test(the_order_of_names_is_noted),
+        cmocka_unit_test(a_canonical_text_is_noted),
         cmocka_unit_test(an_arena_too_small_is_no_room),
         cmocka_unit_test(members_are_found_and_iterated_in_order),
         cmocka_unit_test(only_plain_integers_in_range_are_integers),
