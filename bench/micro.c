@@ -473,10 +473,37 @@ static int open_counter(void)
     return (int)syscall(SYS_perf_event_open, &attr, 0, -1, -1, 0UL);
 }
 
-static void measure_all(bool json, const char *folder, uint64_t round_ns)
+struct choice {
+    const char *shape; /* NULL: all */
+    uint64_t round_ns;
+    bool json;
+};
+
+static bool is_chosen(const struct choice *choice, const char *shape)
+{
+    return choice->shape == NULL || strcmp(choice->shape, shape) == 0;
+}
+
+static void measure_shapes(struct micro *m, struct printer *p, const struct choice *choice)
+{
+    unsigned n_chosen = 0;
+
+    for (unsigned shape = 0; shape < MICRO_N_SHAPES; shape++) {
+        if (is_chosen(choice, micro_shape_name(shape))) {
+            measure_shape(m, p, micro_shape_name(shape), shape, choice->round_ns);
+            n_chosen++;
+        }
+    }
+    if (n_chosen == 0) {
+        fprintf(stderr, "micro: no such shape: %s\n", choice->shape);
+        exit(2);
+    }
+}
+
+static void measure_all(const char *folder, const struct choice *choice)
 {
     struct micro *m = calloc(1, sizeof *m);
-    struct printer printer = {.json = json};
+    struct printer printer = {.json = choice->json};
     struct arena of_store;
 
     CHECK(m != NULL);
@@ -487,11 +514,9 @@ static void measure_all(bool json, const char *folder, uint64_t round_ns)
     m->counter = open_counter();
     CHECK(m->verifier != NULL);
     open_store(m, &of_store, folder);
-    for (unsigned shape = 0; shape < MICRO_N_SHAPES; shape++) {
-        measure_shape(m, &printer, micro_shape_name(shape), shape, round_ns);
-    }
+    measure_shapes(m, &printer, choice);
     measure_store(m, &printer, folder);
-    if (json) {
+    if (choice->json) {
         printf("]}\n");
     }
     close_store(m, folder);
@@ -507,7 +532,7 @@ int main(int argc, char **argv)
     const char *parent = "/tmp";
     uint64_t cpu = NO_CPU;
     uint64_t round_ms = 60;
-    bool json = false;
+    struct choice choice = {.shape = NULL};
     char folder[PATH_SIZE - 16];
     const struct option_row rows[] = {
         {"folder",
@@ -517,8 +542,9 @@ int main(int argc, char **argv)
          0,
          "for a store, on the disk to measure (/tmp)"},
         {"round-ms", OPTION_NUMBER, {.number = &round_ms}, 1, 60000, "of each stage, 7 times (60)"},
+        {"shape", OPTION_TEXT, {.text = &choice.shape}, 0, 0, "edu2k, edu100 or full (all)"},
         {"cpu", OPTION_NUMBER, {.number = &cpu}, 0, NO_CPU - 1, "core to stay on (none)"},
-        {"json", OPTION_FLAG, {.flag = &json}, 0, 0, "one object instead of a table"},
+        {"json", OPTION_FLAG, {.flag = &choice.json}, 0, 0, "one object instead of a table"},
     };
 
     options_read(rows, sizeof rows / sizeof rows[0],
@@ -531,7 +557,8 @@ int main(int argc, char **argv)
         die_of_errno(parent);
     }
     CHECK(sodium_init() >= 0);
-    measure_all(json, folder, round_ms * 1000000);
+    choice.round_ns = round_ms * 1000000;
+    measure_all(folder, &choice);
     rmdir(folder);
     return 0;
 }
