@@ -104,28 +104,29 @@ void dlh_write(struct writer *out, const struct dlh *hash)
     writer_hex(out, hash->bytes, sizeof hash->bytes);
 }
 
-static int lower_hex(char c)
+/* The digit's value; sets bits of *odd if it is none. Without a branch: the digits of a hash are in
+ * no order that could be foreseen. */
+static uint8_t lower_hex(uint8_t *odd, char c)
 {
-    if (c >= '0' && c <= '9') {
-        return c - '0';
-    }
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+    static const char digits[] = "0123456789abcdef";
+    uint8_t value = (uint8_t)(((uint8_t)c & 15) + 9 * ((uint8_t)c >> 6)) & 15;
+
+    *odd |= (uint8_t)(digits[value] ^ c);
+    return value;
 }
 
 bool dlh_parse(struct dlh *out, struct span text)
 {
     struct span prefix = span_str(wire_prefix);
+    uint8_t odd = 0;
 
     if (text.size != prefix.size + 2 * sizeof out->bytes || !span_starts_with(text, prefix)) {
         return false;
     }
     for (size_t i = 0; i < sizeof out->bytes; i++) {
-        int high = lower_hex(text.data[prefix.size + 2 * i]);
-        int low = lower_hex(text.data[prefix.size + 2 * i + 1]);
-        if (high < 0 || low < 0) {
-            return false;
-        }
+        uint8_t high = lower_hex(&odd, text.data[prefix.size + 2 * i]);
+        uint8_t low = lower_hex(&odd, text.data[prefix.size + 2 * i + 1]);
         out->bytes[i] = (uint8_t)(high << 4 | low);
     }
-    return true;
+    return odd == 0;
 }

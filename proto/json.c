@@ -596,7 +596,12 @@ bool json_integer(int64_t *out, const struct json_value *value)
 
 static bool is_container(const struct json_value *value)
 {
-    return is_a(value, JSON_ARRAY) || is_a(value, JSON_OBJECT);
+    return value != NULL && value->type >= JSON_ARRAY;
+}
+
+static size_t extent_of(const struct json_value *value)
+{
+    return is_container(value) ? value->extent : 1;
 }
 
 size_t json_size(const struct json_value *value)
@@ -606,14 +611,14 @@ size_t json_size(const struct json_value *value)
 
 const struct json_value *json_get(const struct json_value *object, struct span name)
 {
-    struct json_iter iter = json_iterate(json_is_object(object) ? object : NULL);
-    const struct json_value *value;
-    struct span candidate;
+    size_t left = json_is_object(object) && name.data != NULL ? object->size : 0;
+    const struct json_value *at = left == 0 ? NULL : object + 1;
 
-    while (name.data != NULL && json_next(&iter, &candidate, &value)) {
-        if (span_equal(candidate, name)) {
-            return value;
+    for (; left > 0; left--) {
+        if (at->size == name.size && memcmp(at->text, name.data, name.size) == 0) {
+            return at + 1;
         }
+        at += 1 + extent_of(at + 1);
     }
     return NULL;
 }
@@ -698,7 +703,7 @@ bool json_next(struct json_iter *iter, struct span *name, const struct json_valu
         *name = iter->is_object ? json_string(iter->at) : (struct span){0};
     }
     *value = iter->at + (iter->is_object ? 1 : 0);
-    iter->at = *value + (is_container(*value) ? (*value)->extent : 1);
+    iter->at = *value + extent_of(*value);
     iter->left--;
     return true;
 }
