@@ -53,15 +53,28 @@ static enum err apply(struct store_txn *txn, struct ticket *ticket)
     return store_txn_ticket_end(txn, ticket->apply(txn, ticket->arg));
 }
 
-/* True if the changes of those with result ERR_OK are on disk. */
+static enum err apply_in(struct store_txn **txn, struct journal *journal, struct ticket *first,
+                         enum store_txn_mode mode)
+{
+    enum err result = store_txn_begin(txn, journal->store, mode, journal->metrics);
+
+    for (struct ticket *ticket = first;
+         ticket != NULL && result == ERR_OK && !store_txn_is_spoilt(*txn); ticket = ticket->next) {
+        ticket->result = apply(*txn, ticket);
+        result = store_failed(journal->store) ? ERR_IO : ERR_OK;
+    }
+    return result;
+}
+
+/* ERR_OK if the changes of those with result ERR_OK are on disk. */
 static enum err apply_all(struct journal *journal, struct ticket *first)
 {
     struct store_txn *txn = NULL;
-    enum err result = store_txn_begin(&txn, journal->store, journal->metrics);
+    enum err result = apply_in(&txn, journal, first, STORE_TXN_TOGETHER);
 
-    for (struct ticket *ticket = first; ticket != NULL && result == ERR_OK; ticket = ticket->next) {
-        ticket->result = apply(txn, ticket);
-        result = store_failed(journal->store) ? ERR_IO : ERR_OK;
+    if (result == ERR_OK && store_txn_is_spoilt(txn)) {
+        store_txn_abort(TAKE(txn));
+        result = apply_in(&txn, journal, first, STORE_TXN_NESTED);
     }
     if (txn == NULL) {
         return result;

@@ -17,7 +17,8 @@ struct ticket {
     enum err result;     /* the journal's */
     size_t bytes;        /* what it holds in memory, charged to the queue's cap */
     /* On the journal thread, inside the write transaction: reads and changes records with
-     * store_txn_*; all of a ticket's changes are kept or none. Not called once the store failed. */
+     * store_txn_*; all of a ticket's changes are kept or none. Called again if the first time was
+     * undone because another ticket failed; not called once the store failed. */
     enum err (*apply)(struct store_txn *txn, void *arg);
     /* On the journal thread, after the commit has returned, exactly once for every ticket that was
      * accepted. ERR_OK means on disk. Callers post it to their own mailbox. */

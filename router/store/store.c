@@ -33,9 +33,12 @@ struct store_reader {
 struct store_txn {
     struct store *store;
     struct metrics *metrics;
+    enum store_txn_mode mode;
     MDB_txn *all;
-    MDB_txn *ticket; /* a child of `all`, or NULL between tickets */
-    enum err error;  /* sticky, of the running ticket */
+    MDB_txn *ticket;  /* `all` or a child of it, NULL between tickets */
+    enum err error;   /* sticky, of the running ticket */
+    bool has_changed; /* the running ticket, something */
+    bool is_spoilt;
     pthread_t thread;
 };
 
@@ -260,14 +263,16 @@ static enum err error_of(struct store *store, const char *what, int rc)
                        : fail_for_good(store, what, rc);
 }
 
-enum err store_txn_begin(struct store_txn **out, struct store *store, struct metrics *metrics)
+enum err store_txn_begin(struct store_txn **out, struct store *store, enum store_txn_mode mode,
+                         struct metrics *metrics)
 {
     if (store_failed(store)) {
         return ERR_IO;
     }
     struct store_txn *txn = calloc(1, sizeof *txn);
     CHECK(txn != NULL);
-    *txn = (struct store_txn){.store = store, .metrics = metrics, .thread = pthread_self()};
+    *txn = (struct store_txn){
+        .store = store, .metrics = metrics, .mode = mode, .thread = pthread_self()};
     int rc = mdb_txn_begin(store->env, NULL, 0, &txn->all);
     if (rc != 0) {
         free(txn);
@@ -277,14 +282,24 @@ enum err store_txn_begin(struct store_txn **out, struct store *store, struct met
     return ERR_OK;
 }
 
+bool store_txn_is_spoilt(const struct store_txn *txn)
+{
+    return txn->is_spoilt;
+}
+
 enum err store_txn_ticket_begin(struct store_txn *txn)
 {
-    CHECK(txn->ticket == NULL);
+    CHECK(txn->ticket == NULL && !txn->is_spoilt);
     if (store_failed(txn->store)) {
         return ERR_IO;
     }
-    int rc = mdb_txn_begin(txn->store->env, txn->all, 0, &txn->ticket);
     txn->error = ERR_OK;
+    txn->has_changed = false;
+    if (txn->mode == STORE_TXN_TOGETHER) {
+        txn->ticket = txn->all;
+        return ERR_OK;
+    }
+    int rc = mdb_txn_begin(txn->store->env, txn->all, 0, &txn->ticket);
     return rc == 0 ? ERR_OK : fail_for_good(txn->store, "mdb_txn_begin", rc);
 }
 
@@ -294,6 +309,10 @@ enum err store_txn_ticket_end(struct store_txn *txn, enum err outcome)
     enum err result = txn->error != ERR_OK ? txn->error : outcome;
     MDB_txn *ticket = TAKE(txn->ticket);
 
+    if (txn->mode == STORE_TXN_TOGETHER) {
+        txn->is_spoilt = txn->is_spoilt || (result != ERR_OK && txn->has_changed);
+        return result;
+    }
     if (result != ERR_OK) {
         mdb_txn_abort(ticket);
         return result;
@@ -314,7 +333,7 @@ enum err store_txn_commit(struct store_txn *txn)
 
 void store_txn_abort(struct store_txn *txn)
 {
-    if (txn->ticket != NULL) {
+    if (txn->ticket != NULL && txn->ticket != txn->all) {
         mdb_txn_abort(txn->ticket);
     }
     mdb_txn_abort(txn->all);
@@ -407,6 +426,7 @@ void store_txn_put(struct store_txn *txn, const struct store_key *key, struct sp
     }
     MDB_val room = {RECORD_CHECKSUM_SIZE + value.size, NULL};
     int rc = mdb_put(txn->ticket, txn->store->dbi, &at, &room, MDB_RESERVE);
+    txn->has_changed = true; /* after an error LMDB takes no more in this transaction, either */
     if (rc != 0) {
         txn->error = error_of(txn->store, "mdb_put", rc);
         return;
@@ -427,6 +447,7 @@ void store_txn_delete(struct store_txn *txn, const struct store_key *key)
         return;
     }
     int rc = mdb_del(txn->ticket, txn->store->dbi, &at, NULL);
+    txn->has_changed = true;
     if (rc != 0 && rc != MDB_NOTFOUND) {
         txn->error = error_of(txn->store, "mdb_del", rc);
     }

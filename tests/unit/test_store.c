@@ -73,7 +73,7 @@ static enum err change(struct fixture *f, uint32_t i, struct span value)
     struct store_key key = key_of(i);
     struct store_txn *txn = NULL;
 
-    assert_int_equal(store_txn_begin(&txn, f->store, &f->metrics), ERR_OK);
+    assert_int_equal(store_txn_begin(&txn, f->store, STORE_TXN_NESTED, &f->metrics), ERR_OK);
     assert_int_equal(store_txn_ticket_begin(txn), ERR_OK);
     if (value.data != NULL) {
         store_txn_put(txn, &key, value);
@@ -256,7 +256,7 @@ static void a_ticket_is_kept_or_undone_as_a_whole(void **state)
     struct store_txn *txn = NULL;
     struct span got;
 
-    assert_int_equal(store_txn_begin(&txn, f->store, &f->metrics), ERR_OK);
+    assert_int_equal(store_txn_begin(&txn, f->store, STORE_TXN_NESTED, &f->metrics), ERR_OK);
     assert_int_equal(store_txn_ticket_begin(txn), ERR_OK);
     store_txn_put(txn, &keys[0], SPAN_LIT("kept"));
     assert_int_equal(store_txn_get(&got, txn, &keys[0]), ERR_OK);
@@ -265,9 +265,33 @@ static void a_ticket_is_kept_or_undone_as_a_whole(void **state)
     store_txn_put(txn, &keys[0], SPAN_LIT("undone"));
     store_txn_put(txn, &keys[1], SPAN_LIT("undone"));
     assert_int_equal(store_txn_ticket_end(txn, ERR_CONFIG), ERR_CONFIG);
+    assert_false(store_txn_is_spoilt(txn));
     assert_int_equal(store_txn_commit(txn), ERR_OK);
     assert_int_equal(get_is(f, 1, SPAN_LIT("kept")), ERR_OK);
     assert_int_equal(get_is(f, 2, SPAN_LIT("")), ERR_NOT_FOUND);
+}
+
+static void of_tickets_kept_together_one_that_fails_after_a_change_spoils_all(void **state)
+{
+    struct fixture *f = *state;
+    struct store_key keys[] = {key_of(1), key_of(2)};
+    struct store_txn *txn = NULL;
+    struct span got;
+
+    assert_int_equal(store_txn_begin(&txn, f->store, STORE_TXN_TOGETHER, &f->metrics), ERR_OK);
+    assert_int_equal(store_txn_ticket_begin(txn), ERR_OK);
+    store_txn_put(txn, &keys[0], SPAN_LIT("one"));
+    assert_int_equal(store_txn_ticket_end(txn, ERR_OK), ERR_OK);
+    assert_int_equal(store_txn_ticket_begin(txn), ERR_OK);
+    assert_int_equal(store_txn_get(&got, txn, &keys[0]), ERR_OK);
+    assert_int_equal(store_txn_ticket_end(txn, ERR_CONFIG), ERR_CONFIG); /* nothing to undo */
+    assert_false(store_txn_is_spoilt(txn));
+    assert_int_equal(store_txn_ticket_begin(txn), ERR_OK);
+    store_txn_put(txn, &keys[1], SPAN_LIT("two"));
+    assert_int_equal(store_txn_ticket_end(txn, ERR_CONFIG), ERR_CONFIG);
+    assert_true(store_txn_is_spoilt(txn));
+    store_txn_abort(txn);
+    assert_int_equal(get_is(f, 1, SPAN_LIT("")), ERR_NOT_FOUND);
 }
 
 int main(void)
@@ -284,6 +308,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_full_map_refuses_new_records_while_old_ones_settle, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(a_ticket_is_kept_or_undone_as_a_whole, setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            of_tickets_kept_together_one_that_fails_after_a_change_spoils_all, setup, teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
