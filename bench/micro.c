@@ -495,8 +495,7 @@ static void measure_shapes(struct micro *m, struct printer *p, const struct choi
         }
     }
     if (n_chosen == 0) {
-        fprintf(stderr, "micro: no such shape: %s\n", choice->shape);
-        exit(2);
+        die("no such shape: %s", choice->shape);
     }
 }
 
