@@ -13,7 +13,7 @@ from harness import ROOT, Answer
 
 sys.path.insert(0, str(ROOT / "bench"))
 
-from compare import contestants, drive, figures, held, process, rounds, table  # noqa: E402
+from compare import contestants, drive, figures, held, process, profile, rounds, table  # noqa: E402
 
 # ---------------------------------------------------------------- reading what load says
 
@@ -217,6 +217,26 @@ def test_numbers_have_the_digits_that_matter(value, text):
 
 
 # ---------------------------------------------------------------- contestants and held connections
+
+
+def test_a_profile_is_shared_out_by_what_the_time_was_for():
+    report = """
+# Overhead  Shared Object      Symbol
+    30.00%  [kernel.kallsyms]  [k] tcp_ack
+    20.00%  libcrypto.so.3     [.] 0x0000000000243759
+    15.00%  freshet            [.] json_parse
+    10.00%  freshet            [.] judge_batch
+    10.00%  freshet            [.] stream_write
+     5.00%  libc.so.6          [.] __memmove_avx512_unaligned_erms
+     6.00%  libevent_core-2.1.so.7.0.1  [.] event_add
+     2.00%  libllhttp.so.9.2.1 [.] 0x0000000000003c14
+     2.00%  freshet            [.] http_header_find
+"""
+    expected = {"kernel": 30, "TLS": 20, "HTTP": 4, "JSON": 15, "judging": 10, "memory and copies": 5, "event loop": 6,
+                "rest": 10}
+    assert profile.shares(report) == pytest.approx({group: share / 100 for group, share in expected.items()})
+    with pytest.raises(RuntimeError, match="next to nothing"):
+        profile.shares("")
 
 
 def test_a_run_without_a_contestant_fails(tmp_path):
