@@ -29,6 +29,7 @@ def sample_of(told):
         "requests": measured["requests"], "requests_per_s": measured["requests"] / elapsed_s,
         "load_share": measured["own_cpu_ns"] / measured["elapsed_ns"],
         "rss_bytes": measured["watched_rss_bytes"], "body_bytes": told["setting"]["body_bytes_mean"],
+        "answer_bytes": measured["answer_body_bytes"] / measured["requests"],
         "fresh": told["verdicts"]["fresh"], "stale": told["verdicts"]["stale"],
         "connects": told["total"]["connects"], "sent": told["total"]["sent"],
     }

@@ -107,7 +107,7 @@ def edge_bounds(samples, verify_us, front, body):
     best = best_peer(samples, front, body)
     ratio = pairwise(lambda own, other, verify: own / (other + verify),
                      samples.values("closed", EDGE, front, body, "cpu_us"),
-                     samples.values("closed", best, front, body, "cpu_us"), verify_us[body])
+                     samples.values("closed", best, front, body, "cpu_us"), verify_us)
     yield bound(f"edge, {front}, {body}: CPU against the best peer and one verification", "ratio", ratio,
                 at_most=1.05 if body == "edu2k" else 1.2, note=f"best: {best.contestant}")
 
@@ -128,14 +128,15 @@ def stale_bounds(samples, delay_us):
                     at_most=most)
 
 
-def bounds_of(samples, verify_us, delay_us):
+def bounds_of(samples, parts, delay_us):
+    """parts: roofline's, by body, of each round."""
     rows = []
     for front in FRONTS:
         for body in BODIES:
             rows += relay_bounds(samples, front, body)
     for front in FRONTS:
         for body in BODIES:
-            rows += edge_bounds(samples, verify_us, front, body)
+            rows += edge_bounds(samples, [each.verify for each in parts[body]], front, body)
     for front in FRONTS:
         rows += judging_bounds(samples, front)
     rows += stale_bounds(samples, delay_us)

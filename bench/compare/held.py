@@ -9,6 +9,7 @@ import ssl
 import statistics
 import time
 
+from compare import roofline
 from compare.contestants import PEERS, SERVER, STARTERS, Freshet
 from compare.figures import bound, spread
 from compare.process import DESCRIPTORS, memory_kib
@@ -193,6 +194,15 @@ def raise_limit(n_connections):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def print_floor(world, figures):
+    """What the libraries take for a connection by themselves, after one transaction."""
+    floor = roofline.tool(world.build, "floor", world.cpus["router"])
+    tls_kib, h2_kib = floor["tls_bytes"] / 1024, floor["h2_bytes"] / 1024
+    for front, name, kib in (("h1-tls", "OpenSSL", tls_kib), ("h2-tls", "OpenSSL and nghttp2 as they come", tls_kib + h2_kib)):
+        router_kib = statistics.median(figures[front, "freshet-upstream"])
+        print(f"{name}: {number(kib)} KiB of them; the router as a whole {number(router_kib / kib)} times that")
+
+
 def run(world, arguments, say):
     n = arguments.connections
     raise_limit(n)
@@ -207,6 +217,7 @@ def run(world, arguments, say):
         cells.append([name, *(ranged(spread(figures[front, name])) for front in MOST_KIB)])
     print(f"\nresident memory of each of {n} TLS connections at rest after one 2 KB transaction:")
     print("\n".join(rows_of(cells)))
+    print_floor(world, figures)
     return [bound(f"a connection at rest, {front}", "KiB", spread(figures[front, "freshet-upstream"]), at_most=most,
                   note=f"best peer {number(min(statistics.median(figures[front, name]) for name in PEERS))}")
             for front, most in MOST_KIB.items()]

@@ -1,9 +1,8 @@
 """The rounds of bench/run: every contestant in turn, over and over."""
-import json
 import re
-import subprocess
 import urllib.request
 
+from compare import roofline
 from compare.contestants import FRONTS, STARTERS, Freshet, Homeserver
 from compare.figures import BODIES, EDGE, ENTRIES, GROUPS, Entry, half_of_saturation
 
@@ -11,7 +10,6 @@ STALE_DELAY_US = 2000  # of the homeserver's answer to a list read
 STALE_RATE = 500
 STALE_REQUESTS = 1000  # each names another user
 STALE_USERS = 10007  # prime, so that users and origins never come in the same pairs
-MICRO_ROUND_MS = 10
 
 
 class World:
@@ -67,16 +65,6 @@ class World:
                                 **options)
 
 
-def verification_us(build, cpu):
-    """By body: what the cheaper of the two libraries takes, measured now."""
-    done = subprocess.run([build / "bench" / "micro", "--cpu", str(cpu), "--round-ms", str(MICRO_ROUND_MS), "--json"],
-                          check=True, stdout=subprocess.PIPE, text=True)
-    rows = json.loads(done.stdout)["stages"]
-    return {body: min(row["ns"] / 1000 for row in rows
-                      if row["shape"] == body and row["stage"] in ("verify, OpenSSL", "verify, libsodium"))
-            for body in BODIES}
-
-
 def rotated(entries, round_number):
     """So that nobody is always behind the same one."""
     at = round_number % len(entries)
@@ -92,11 +80,11 @@ def closed_round(world, samples, bodies, number):
                     world.contestants[entry.contestant], front, body, entry.claims))
 
 
-def run_closed(world, samples, verify_us, n_rounds, say):
+def run_closed(world, samples, parts, n_rounds, say):
     for number in range(n_rounds):
-        for body, us in verification_us(world.build, world.cpus["router"]).items():
-            verify_us.setdefault(body, []).append(us)
         closed_round(world, samples, BODIES, number)
+        for body, each in roofline.measure(world.build, world.cpus["router"], samples).items():
+            parts.setdefault(body, []).append(each)
         say(f"throughput: round {number + 1} of {n_rounds}")
 
 

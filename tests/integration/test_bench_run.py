@@ -13,14 +13,14 @@ from harness import ROOT, Answer
 
 sys.path.insert(0, str(ROOT / "bench"))
 
-from compare import contestants, drive, figures, held, process, profile, rounds, table  # noqa: E402
+from compare import contestants, drive, figures, held, process, profile, roofline, rounds, table  # noqa: E402
 
 # ---------------------------------------------------------------- reading what load says
 
 REPORT = {
     "setting": {"body_bytes_mean": 2022},
     "measured": {"elapsed_ns": 2_000_000_000, "requests": 1000, "requests_per_s": 500, "own_cpu_ns": 500_000_000,
-                 "watched_cpu_ns": 50_000_000, "watched_rss_bytes": 4096,
+                 "watched_cpu_ns": 50_000_000, "watched_rss_bytes": 4096, "answer_body_bytes": 13_000,
                  "latency_ns": {"p50": 1000, "p90": 1500, "p99": 2000, "p99.9": 3000, "max": 4000}},
     "total": {"sent": 1200, "connects": 8}, "verdicts": {"fresh": 600, "stale": 0}, "flawless": True}
 
@@ -130,14 +130,14 @@ def test_rounds_that_do_not_match_are_not_compared():
 def test_the_bounds_are_those_of_the_shape(front, body, least, most):
     samples = samples_with(COSTS, front=front, body=body)
     relay, = figures.relay_bounds(samples, front, body)
-    edge, = figures.edge_bounds(samples, {body: [40] * 5}, front, body)
+    edge, = figures.edge_bounds(samples, [40] * 5, front, body)
     assert (relay.at_least, relay.at_most, edge.at_least, edge.at_most) == (least, None, None, most)
 
 
 def test_the_edge_is_bounded_by_the_peer_and_one_verification():
-    row, = figures.edge_bounds(samples_with(COSTS), {"edu2k": [39, 78, 44, 39, 39]}, "h1", "edu2k")
+    row, = figures.edge_bounds(samples_with(COSTS), [39, 78, 44, 39, 39], "h1", "edu2k")
     assert row.spread.median == pytest.approx(1.0) and row.holds is True
-    row, = figures.edge_bounds(samples_with(COSTS), {"edu2k": [30] * 5}, "h1", "edu2k")
+    row, = figures.edge_bounds(samples_with(COSTS), [30] * 5, "h1", "edu2k")
     assert row.spread.median == pytest.approx(50 / 41) and row.holds is False
 
 
@@ -192,6 +192,23 @@ def test_every_entry_is_first_once():
 
 
 # ---------------------------------------------------------------- the table
+
+
+def test_the_roofline_is_the_sum_of_the_parts_that_the_router_cannot_do_without(capsys):
+    parts = roofline.Parts(sockets=5, tls=2, parse=1, verify=30)
+    assert roofline.floor_us(parts, figures.JUDGED, "h1") == 6
+    assert roofline.floor_us(parts, figures.JUDGED, "h2-tls") == 8
+    assert roofline.floor_us(parts, figures.EDGE, "h1-tls") == 38
+    samples = figures.Samples()
+    for front in contestants.FRONTS:
+        for body in figures.BODIES:
+            for entry in (figures.JUDGED, figures.EDGE):
+                for factor in (1, 2, 1):
+                    samples.add("closed", entry, front, body, {"cpu_us": 12 * factor})
+    slow = roofline.Parts(*(2 * part for part in parts))
+    roofline.print_table(samples, {body: [parts, slow, parts] for body in figures.BODIES})
+    shown = capsys.readouterr().out
+    assert re.search(r"2 KB, HTTP/1.1, cleartext, freshet-upstream, fresh claims +5\.00 +1\.00 +6\.00 +12\.0 +2\.00 \(2\.00", shown)
 
 
 def test_the_tables_show_medians_with_their_ends_and_what_became_of_bounds(capsys):
