@@ -130,7 +130,11 @@ static int on_headers_complete(llhttp_t *parser)
         return begin_response(u);
     }
     u->n_informational++;
-    return u->head.status < 100 || u->n_informational > INFORMATIONAL_MAX ? STOP_PARSING : 0;
+    /* llhttp knows that some of them have no body, but not that none has. Source: RFC 9110 6.4.1.
+     */
+    bool has_body = u->head.chunked || u->head.content_length > 0;
+    return u->head.status < 100 || has_body || u->n_informational > INFORMATIONAL_MAX ? STOP_PARSING
+                                                                                      : 0;
 }
 
 static int on_body(llhttp_t *parser, const char *at, size_t size)

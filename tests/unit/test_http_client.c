@@ -531,6 +531,11 @@ static const struct failure_row failure_rows[] = {
                "HTTP/1.1 100 C\r\n\r\nHTTP/1.1 100 C\r\n\r\nHTTP/1.1 100 C\r\n\r\n"
                "HTTP/1.1 100 C\r\n\r\nHTTP/1.1 100 C\r\n\r\nHTTP/1.1 100 C\r\n\r\n"),
      false, HTTP_CALL_MALFORMED},
+    {"an interim answer with a body in chunks",
+     SPAN_INIT("HTTP/1.1 199 E\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n"), false,
+     HTTP_CALL_MALFORMED},
+    {"an interim answer with a length", SPAN_INIT("HTTP/1.1 199 E\r\nContent-Length: 1\r\n\r\na"),
+     false, HTTP_CALL_MALFORMED},
     {"no head in time", SPAN_INIT(""), false, HTTP_CALL_TIMEOUT},
     {"half a head and no more", SPAN_INIT("HTTP/1.1 200 OK\r\nX"), false, HTTP_CALL_TIMEOUT},
     {"half a body and no more", SPAN_INIT(OK "Content-Length: 3\r\n\r\nab"), false,
