@@ -92,20 +92,25 @@ static struct pair pair_open(void)
     return pair;
 }
 
-/* As many bytes through the kernel, piece by piece. */
-static void pass(int from, int to, const char *bytes, uint64_t size)
+static void take(int from, size_t size)
 {
     static char taken[PIECE];
 
     while (size > 0) {
+        ssize_t n = recv(from, taken, size, 0);
+        CHECK(n > 0);
+        size -= (size_t)n;
+    }
+}
+
+/* As many bytes through the kernel, piece by piece. */
+static void pass(const struct pair *pair, const char *bytes, uint64_t size)
+{
+    while (size > 0) {
         size_t piece = size < PIECE ? (size_t)size : PIECE;
-        ssize_t sent = send(from, bytes, piece, 0);
+        ssize_t sent = send(pair->near, bytes, piece, 0);
         CHECK(sent > 0);
-        for (ssize_t left = sent; left > 0;) {
-            ssize_t n = recv(to, taken, (size_t)left, 0);
-            CHECK(n > 0);
-            left -= n;
-        }
+        take(pair->far, (size_t)sent);
         size -= (uint64_t)sent;
     }
 }
@@ -114,11 +119,12 @@ static void pass(int from, int to, const char *bytes, uint64_t size)
  */
 static uint64_t run_sockets(const struct setting *s, void *arg)
 {
-    struct pair *pair = arg;
+    const struct pair *pair = arg;
+    const struct pair back = {pair->far, pair->near};
     uint64_t start = now_ns();
 
-    pass(pair->near, pair->far, s->bytes, s->request);
-    pass(pair->far, pair->near, s->bytes, s->reply);
+    pass(pair, s->bytes, s->request);
+    pass(&back, s->bytes, s->reply);
     return now_ns() - start;
 }
 

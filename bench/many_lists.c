@@ -18,7 +18,6 @@ enum {
     FIRST_USERS = 1000, /* the first row's; each next has ten times as many */
     ROUNDS = 5,
     N_UPDATES = 1000, /* of one round */
-    N_LOOKUPS_MIN = 200000,
     ARENA_MAX = 1 << 20,
     MAP_BYTES_LOG2 = 34,
     QUEUE_MAX = 64 << 20,
@@ -38,6 +37,7 @@ struct bench {
     struct arena arena;
     uint64_t n_users;
     uint64_t n_submitted;
+    uint64_t n_lookups; /* of one round */
     atomic_uint_least64_t n_done;
     uint64_t random; /* xorshift64: Marsaglia, "Xorshift RNGs", 2003 */
     char data_file[PATH_SIZE];
@@ -198,13 +198,12 @@ static double bytes_on_disk(const struct bench *b)
 static void print_row(struct bench *b, double stored_per_s)
 {
     double bytes = bytes_on_disk(b) / (double)b->n_users;
-    uint64_t n = b->n_users > N_LOOKUPS_MIN ? b->n_users / 4 + N_LOOKUPS_MIN : N_LOOKUPS_MIN;
     double lookups[ROUNDS];
     double changes[ROUNDS];
 
-    (void)look_up(b, n); /* so that the cache is warm */
+    (void)look_up(b, b->n_lookups); /* so that the cache is warm */
     for (int round = 0; round < ROUNDS; round++) {
-        lookups[round] = look_up(b, n) - make_names(b, n);
+        lookups[round] = look_up(b, b->n_lookups) - make_names(b, b->n_lookups);
     }
     for (int round = 0; round < ROUNDS; round++) {
         changes[round] = change(b, 2 + round + (int64_t)(b->n_users / FIRST_USERS) * ROUNDS);
@@ -256,9 +255,21 @@ int main(int argc, char **argv)
     const char *parent = "/tmp";
     uint64_t cpu = NO_CPU;
     uint64_t n_users = 10000000;
+    uint64_t n_lookups = 2000000;
     char folder[PATH_SIZE - 16];
     const struct option_row rows[] = {
-        {"users", OPTION_NUMBER, {.number = &n_users}, FIRST_USERS, 30000000, "in the last row"},
+        {"users",
+         OPTION_NUMBER,
+         {.number = &n_users},
+         FIRST_USERS,
+         30000000,
+         "in the last row (10000000)"},
+        {"lookups",
+         OPTION_NUMBER,
+         {.number = &n_lookups},
+         1,
+         1000000000,
+         "of each of 6 rounds (2000000)"},
         {"folder",
          OPTION_TEXT,
          {.text = &parent},
@@ -284,6 +295,7 @@ int main(int argc, char **argv)
     }
     struct bench *b = calloc(1, sizeof *b);
     CHECK(b != NULL);
+    b->n_lookups = n_lookups;
     run(b, folder, n_users);
     free(b);
     remove_store(folder);
